@@ -1,0 +1,36 @@
+"""Package metadata; the pinned environment is constraints.txt."""
+
+from setuptools import find_packages, setup
+
+# The MM libraries are extras, not requirements: upstream and the onedl fork
+# install the same import packages, so a hard requirement on one of them would
+# overwrite the other.
+setup(
+    name='pvt_mm',
+    version='0.1.0',
+    description='PVT, PVTv2 and MPViT for MMDetection and MMSegmentation',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['pvt_mm', 'pvt_mm.*']),
+    install_requires=['numpy', 'safetensors'],
+    extras_require={
+        'upstream': [
+            'mmengine==0.10.7',
+            'mmcv==2.1.0',
+            'mmdet==3.3.0',
+            'mmsegmentation==1.2.2',
+            # mmseg's text encoder imports both without asking for them.
+            'ftfy',
+            'regex',
+        ],
+        'onedl': [
+            'onedl-mmengine==0.10.12',
+            'onedl-mmcv==2.3.6',
+            'onedl-mmdetection==3.5.1',
+            'onedl-mmsegmentation==1.4.2',
+            'ftfy',
+            'regex',
+        ],
+        'test': ['pytest', 'ruff'],
+    },
+)

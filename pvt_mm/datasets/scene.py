@@ -1,0 +1,158 @@
+"""One painted image: shapes on a textured ground, and who owns which pixel.
+
+Arithmetic is on integers wherever pixels depend on it, so a seed gives the
+same pixels on every machine.
+"""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+CLASSES = ('disc', 'square', 'triangle', 'star', 'ring')
+GROUND = -1
+CROWD = -2
+# A later shape may hide at most this share of an earlier one.
+MAX_HIDDEN = 0.4
+TRIES = 40
+
+
+@dataclass
+class Scene:
+    """What was painted.
+
+    Attributes:
+        image: BGR (H, W, 3) uint8, or (H, W) for a grey one.
+        owner: (H, W) int16, index of the topmost shape, GROUND or CROWD.
+        labels: class index of each shape, in painting order.
+        full: (H, W) bool mask of each shape as if nothing lay over it.
+        crowd_label: class of the shapes in the crowd, None without one.
+    """
+
+    image: np.ndarray
+    owner: np.ndarray
+    labels: list = field(default_factory=list)
+    full: list = field(default_factory=list)
+    crowd_label: int | None = None
+
+    def visible(self, index: int) -> np.ndarray:
+        """(H, W) bool: the pixels of one shape that nothing covers."""
+        return self.owner == index
+
+
+def outline(label: int, centre, radius: float, angle: float) -> list:
+    """Polygons of one shape; a second polygon is a hole. int32 (N, 2)."""
+    corners = {'disc': 48, 'square': 4, 'triangle': 3, 'star': 10, 'ring': 48}
+    name = CLASSES[label]
+    turn = angle + np.arange(corners[name]) * 2 * np.pi / corners[name]
+    reach = np.full(len(turn), float(radius))
+    if name == 'star':
+        reach[1::2] *= 0.42
+    unit = np.stack([np.cos(turn), np.sin(turn)], 1)
+    outer = np.rint(unit * reach[:, None] + centre).astype(np.int32)
+    if name != 'ring':
+        return [outer]
+    inner = np.rint(unit * radius * 0.55 + centre).astype(np.int32)
+    return [outer, inner]
+
+
+def shape_mask(size, label, centre, radius, angle) -> np.ndarray:
+    """(H, W) bool mask of one shape, cut at the border of the image."""
+    mask = np.zeros(size, np.uint8)
+    cv2.fillPoly(mask, outline(label, centre, radius, angle), 1)
+    return mask.astype(bool)
+
+
+def texture(rng, size, colour=None) -> np.ndarray:
+    """Soft blotches, perhaps stripes, and grain. (H, W, 3) int16, 0..255."""
+    height, width = size
+    spread = 45 if colour is None else 18
+    if colour is None:
+        colour = rng.integers(60, 196, 3)
+    cells = rng.integers(-spread, spread + 1, (*rng.integers(3, 7, 2), 3))
+    blotches = cv2.resize(
+        (cells + 128).astype(np.uint8),
+        (width, height),
+        interpolation=cv2.INTER_LINEAR_EXACT,
+    )
+    paint = blotches.astype(np.int16) - 128 + colour
+    if rng.random() < 0.4:
+        across, down = rng.integers(-3, 4, 2)
+        rows, columns = np.mgrid[:height, :width]
+        stripes = (rows * down + columns * across) // rng.integers(8, 25) % 2
+        paint = paint + stripes[..., None] * rng.integers(8, 25)
+    grain = rng.integers(-10, 11, (height, width, 1))
+    return np.clip(paint + grain, 0, 255).astype(np.int16)
+
+
+def contrasting(rng, ground) -> np.ndarray:
+    """A colour (3,) that stands out from the mean of some pixels (N, 3)."""
+    colours = rng.integers(20, 236, (24, 3))
+    distance = np.abs(colours - ground.mean(0).round()).sum(1)
+    far = colours[distance >= 120]
+    return far[0] if len(far) else colours[distance.argmax()]
+
+
+def add_shape(scene: Scene, rng) -> bool:
+    """Paint one more shape; False if it would hide too much or not fit."""
+    size = scene.owner.shape
+    label = int(rng.integers(len(CLASSES)))
+    radius = int(rng.integers(min(size) // 11, min(size) * 3 // 10))
+    margin = radius * 3 // 4
+    if min(size) <= 2 * margin:
+        return False
+    centre = [int(rng.integers(margin, n - margin)) for n in size[::-1]]
+    mask = shape_mask(size, label, centre, radius, rng.random() * 2 * np.pi)
+    if (scene.owner[mask] == CROWD).any():
+        return False
+    for index, full in enumerate(scene.full):
+        left = (scene.visible(index) & ~mask).sum()
+        if left < (1 - MAX_HIDDEN) * full.sum():
+            return False
+    colour = contrasting(rng, scene.image[mask])
+    scene.image[mask] = texture(rng, size, colour)[mask]
+    scene.owner[mask] = len(scene.labels)
+    scene.labels.append(label)
+    scene.full.append(mask)
+    return True
+
+
+def add_crowd(scene: Scene, rng) -> None:
+    """Paint a heap of small shapes of one class that nobody can count."""
+    height, width = scene.owner.shape
+    radius = max(3, min(height, width) // 22)
+    label = scene.crowd_label = int(rng.integers(len(CLASSES)))
+    for _ in range(24):
+        centre = (
+            int(rng.integers(radius, width // 2)),
+            int(rng.integers(radius, height // 3)),
+        )
+        turn = rng.random() * 2 * np.pi
+        mask = shape_mask(scene.owner.shape, label, centre, radius, turn)
+        scene.image[mask] = contrasting(rng, scene.image[mask])
+        scene.owner[mask] = CROWD
+
+
+def paint(rng, size: int, shapes=None, crowd=False, grey=False) -> Scene:
+    """One scene whose longer side is ``size`` pixels.
+
+    Args:
+        rng: numpy Generator, the only source of chance.
+        size: longer side in pixels, at least 32.
+        shapes: how many shapes to try for; None draws one to six.
+        crowd: paint a crowd region first.
+        grey: take the colour out.
+    """
+    shorter = int(rng.integers(size * 3 // 5, size + 1))
+    height, width = rng.permutation([size, shorter])
+    image = texture(rng, (height, width)).astype(np.uint8)
+    scene = Scene(image, np.full((height, width), GROUND, np.int16))
+    if crowd:
+        add_crowd(scene, rng)
+    wanted = int(rng.integers(1, 7)) if shapes is None else shapes
+    for _ in range(TRIES):
+        if len(scene.labels) < wanted:
+            add_shape(scene, rng)
+    if grey:
+        scene.image = cv2.cvtColor(scene.image, cv2.COLOR_BGR2GRAY)
+    return scene

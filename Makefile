@@ -1,0 +1,38 @@
+# Each target sets up what it needs; a second set-up only looks.
+# Variables: PYTHON=/path/to/python3.11, and those of tools/set_up.py.
+
+PYTHONS := $(or $(PYTHON),python3.11 python3 python3.12 python3.13)
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+
+.PHONY: help setup train test lint doctor
+
+help:
+	@echo 'make train    train a detector on drawn images and show its AP'
+	@echo 'make test     run the tests'
+	@echo 'make setup    only set up .venv (the others do it too)'
+	@echo 'make lint     check the style of the code'
+	@echo 'make doctor   say what is wrong with the installed libraries'
+
+setup:
+	@for python in $(PYTHONS); do \
+	    if "$$python" -c '$(NEW_ENOUGH)' 2>/dev/null; then \
+	        exec "$$python" tools/set_up.py; \
+	    fi; \
+	done; \
+	echo 'No Python 3.11 or newer among: $(PYTHONS). Install it (Debian,' \
+	    'Ubuntu: apt-get install python3.11 python3.11-venv' \
+	    'python3.11-dev) or name it: make PYTHON=/path/to/python.' >&2; \
+	exit 1
+
+train: setup
+	.venv/bin/python tools/demo.py
+
+test: setup
+	.venv/bin/python -m pytest
+
+lint: setup
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+
+doctor: setup
+	.venv/bin/python -m pvt_mm.doctor

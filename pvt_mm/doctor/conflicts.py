@@ -1,0 +1,99 @@
+"""Known conflicts: how they show, what is wrong, the line that mends it."""
+
+BUILD = (
+    "pip uninstall -y mmcv mmcv-lite; pip install 'setuptools<81' wheel ninja "
+    '&& MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir '
+    '--no-binary mmcv mmcv==2.1.0'
+)
+# What a failed check writes -> what is wrong, the line that mends it.
+CONFLICTS = (
+    (
+        r"No module named 'mmcv\._ext'",
+        'mmcv was installed without its compiled operators',
+        BUILD,
+    ),
+    (
+        r'_ext\S*: undefined symbol|_ext\S*: .*cannot open|_ext.*DLL load',
+        "mmcv's operators were compiled for another torch",
+        BUILD,
+    ),
+    (
+        r'operators died of SIG',
+        "mmcv's operators crash: they were compiled for another torch",
+        BUILD,
+    ),
+    (
+        r'implementation for device cuda|not compiled with (GPU|CUDA)|'
+        r'no kernel image',
+        "mmcv's operators were compiled without this GPU",
+        BUILD.replace('MMCV_WITH_OPS=1', 'FORCE_CUDA=1 MMCV_WITH_OPS=1'),
+    ),
+    (
+        r'MMCV==(\S+) is used but incompatible',
+        r'mmdet 3.3 and mmseg 1.2 refuse mmcv \1; 2.1.0 suits them',
+        BUILD,
+    ),
+    (
+        r'MMEngine==(\S+) is used but incompatible',
+        r'mmdet and mmseg refuse mmengine \1',
+        'pip install mmengine==0.10.7',
+    ),
+    (
+        r"No module named 'pkg_resources'",
+        'setuptools 82 dropped pkg_resources, which mmengine imports for '
+        "configs that inherit 'mmdet::...'",
+        "pip install 'setuptools<81'",
+    ),
+    (
+        r'Weights only load failed|WeightsUnpickler',
+        'torch 2.6 and later refuse what mmengine writes into checkpoints, '
+        'and importing this pvt_mm does not allow it',
+        'pip install --upgrade --force-reinstall --no-deps pvt_mm',
+    ),
+    (
+        r'_ARRAY_API not found|compiled using NumPy 1|Numpy is not available|'
+        r'numpy\.dtype size changed|multiarray failed to import',
+        'a compiled package was built for another numpy',
+        "pip install 'numpy<2'",
+    ),
+    (
+        r'(lib(?:GL|gthread|glib|xcb)\S*?): cannot open shared object',
+        r'OpenCV needs \1, which this machine has not',
+        'pip install --force-reinstall --no-deps opencv-python-headless',
+    ),
+    (
+        r"'?(\w+)'? is already registered in optimizer",
+        r'mmengine before 0.10.7 registers \1 a second time',
+        'pip install mmengine==0.10.7',
+    ),
+    (
+        r"module 'pkgutil' has no attribute 'ImpImporter'",
+        'setuptools is too old for this Python',
+        "pip install --upgrade 'setuptools<81'",
+    ),
+    (
+        r"No module named '(cv2)",
+        'OpenCV is not installed',
+        'pip install opencv-python',
+    ),
+    (
+        r"No module named '(mmcv)'",
+        'mmcv is not installed',
+        BUILD,
+    ),
+    (
+        r"No module named '(mmseg)'",
+        'mmsegmentation is not installed',
+        'pip install mmsegmentation==1.2.2 ftfy regex',
+    ),
+    (
+        r"No module named '(mmdet)'",
+        'mmdet is not installed',
+        'pip install mmdet==3.3.0',
+    ),
+    (
+        r"No module named '([^'.]+)",
+        r'\1 is not installed',
+        r'pip install \1',
+    ),
+)

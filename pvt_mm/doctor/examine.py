@@ -1,0 +1,123 @@
+"""Runs checks and prints their findings; standard library only."""
+
+import importlib.util
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+
+from .checks import CHECKS, NEEDS
+from .conflicts import CONFLICTS
+
+# What is imported -> the distributions that bring it. One may be installed.
+DISTRIBUTIONS = {
+    'torch': ('torch',),
+    'numpy': ('numpy',),
+    'setuptools': ('setuptools',),
+    'mmengine': ('mmengine', 'mmengine-lite', 'onedl-mmengine'),
+    'mmcv': ('mmcv', 'mmcv-lite', 'mmcv-full', 'onedl-mmcv'),
+    'mmdet': ('mmdet', 'onedl-mmdetection'),
+    'mmseg': ('mmsegmentation', 'onedl-mmsegmentation'),
+}
+
+
+def examine(names: Iterable[str]) -> int:
+    """Prints versions and the finding of each check -> exit status."""
+    print_versions()
+    findings = [*mixtures(), *run_checks(names)]
+    print(*findings, sep='\n')
+    count = sum(finding.startswith('BROKEN') for finding in findings)
+    print(f'{count} broken' if count else 'nothing is broken')
+    return int(count > 0)
+
+
+def installed(distributions: Iterable[str]) -> dict[str, str]:
+    """Distribution -> version, of those that are there."""
+    found = {}
+    for name in distributions:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def print_versions() -> None:
+    print(f'{"python":12}{sys.version.split()[0]}  {sys.executable}')
+    for name, distributions in DISTRIBUTIONS.items():
+        found = installed(distributions).items()
+        text = ', '.join(f'{v} ({d})' for d, v in found)
+        print(f'{name:12}{text or "not installed"}')
+
+
+def mixtures() -> Iterable[str]:
+    """Findings about distributions that overwrite or ignore each other."""
+    forks = {}
+    for name, distributions in DISTRIBUTIONS.items():
+        found = list(installed(distributions))
+        if len(found) > 1:
+            yield broken(
+                name,
+                f'{" and ".join(found)} overwrite each other',
+                f'pip uninstall -y {" ".join(found)}, then install one again',
+            )
+        elif name.startswith('mm') and found:
+            forks[found[0]] = found[0].startswith('onedl-')
+    if len(set(forks.values())) > 1:
+        yield broken(
+            'mmengine',
+            f'upstream and the onedl fork are mixed: {", ".join(forks)}',
+            'keep one family: pip install pvt_mm[upstream] or [onedl]',
+        )
+
+
+def run_checks(names: Iterable[str]) -> Iterable[str]:
+    """Findings of the checks, in order, two processes at a time."""
+    wanted = [name for name in names if not is_absent(name)]
+    with ThreadPoolExecutor(2) as pool:
+        errors = dict(zip(wanted, pool.map(run_check, wanted), strict=True))
+    first = {}
+    for name in names:
+        if name not in errors:
+            yield f'absent  {name}: {NEEDS[name]} is not installed'
+        elif not errors[name]:
+            yield f'ok      {name}'
+        else:
+            wrong, remedy = diagnose(errors[name])
+            again = first.setdefault(wrong, name) != name
+            yield broken(
+                name, wrong, f'as {first[wrong]}' if again else remedy
+            )
+
+
+def is_absent(name: str) -> bool:
+    """Whether a check may be left out: one library is enough to work with."""
+    there = [lib for lib in NEEDS.values() if importlib.util.find_spec(lib)]
+    return bool(there) and NEEDS.get(name, there[0]) not in there
+
+
+def run_check(name: str) -> str:
+    """Runs one check -> what it wrote when it failed, or nothing."""
+    process = subprocess.run(
+        [sys.executable, '-c', CHECKS[name]], capture_output=True, text=True
+    )
+    if process.returncode < 0:
+        name_of = signal.Signals(-process.returncode).name
+        return f'{process.stderr}\n{name} died of {name_of}'
+    return process.stderr if process.returncode else ''
+
+
+def diagnose(error: str) -> tuple[str, str]:
+    """What a check wrote -> what is wrong, and the line that mends it."""
+    for pattern, wrong, remedy in CONFLICTS:
+        match = re.search(pattern, error)
+        if match:
+            return match.expand(wrong), match.expand(remedy)
+    return error.strip().splitlines()[-1], 'no conflict we know of'
+
+
+def broken(name: str, wrong: str, remedy: str) -> str:
+    return f'BROKEN  {name}: {wrong}\n        mend: {remedy}'

@@ -1,0 +1,237 @@
+"""Builds mmcv with its operators against the torch of this Python.
+
+python tools/build_mmcv.py FOLDER   ->  FOLDER/mmcv-*.whl
+python tools/build_mmcv.py --key    ->  prints what such a wheel fits
+
+Needs torch, ninja, wheel and setuptools < 81 beside it, a C++ compiler and
+Python's headers. Standard library only until torch is asked for.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / '.cache'
+VERSION = '2.1.0'
+INCLUDE = sysconfig.get_path('include')
+
+# setuptools takes CFLAGS instead of the flags Python was built with: no
+# debug information, which triples the size of the objects.
+CFLAGS = '-O2 -g0 -DNDEBUG -fwrapv -fPIC'
+# What torch and mmcv add to the command line of each C++ source: a
+# precompiled header counts only where these are the same.
+DEFINES = '-DTORCH_API_INCLUDE_EXTENSION_H -DTORCH_EXTENSION_NAME=_ext'
+STANDARD = '-std=c++17'
+
+
+class Stop(SystemExit):
+    """Ends the program with one sentence for the user."""
+
+
+def compiler() -> str:
+    """Name of the C++ compiler: CXX, or the first that is installed."""
+    names = (os.environ.get('CXX'), 'c++', 'g++', 'clang++')
+    return next((name for name in names if name and shutil.which(name)), '')
+
+
+def compiles(source: str) -> bool:
+    command = [compiler(), STANDARD, f'-I{INCLUDE}', '-fsyntax-only']
+    command += ['-x', 'c++', '-']
+    return not subprocess.run(
+        command, input=source, text=True, capture_output=True
+    ).returncode
+
+
+def check_tools() -> None:
+    """Stops where no C++ extension of Python can be compiled."""
+    python = f'python{sys.version_info[0]}.{sys.version_info[1]}'
+    if not compiler() or not compiles('#include <filesystem>\n'):
+        raise Stop(
+            'mmcv must be compiled and there is no C++17 compiler: install '
+            'one (Debian, Ubuntu: apt-get install g++) or name it with CXX=.'
+        )
+    if not compiles('#include <Python.h>\n'):
+        raise Stop(
+            f'mmcv must be compiled and Python.h is not in {INCLUDE}: '
+            f'install it (Debian, Ubuntu: apt-get install {python}-dev).'
+        )
+
+
+def uses_cuda() -> bool:
+    """Whether the operators are built for CUDA too."""
+    import torch
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    if torch.cuda.is_available() and not CUDA_HOME:
+        raise Stop(
+            'torch sees a GPU but there is no nvcc to build the operators '
+            f'for it: install the CUDA {torch.version.cuda} toolkit and set '
+            'CUDA_HOME, or build for the CPU only with '
+            'CUDA_VISIBLE_DEVICES= before the command.'
+        )
+    return bool(torch.version.cuda and CUDA_HOME)
+
+
+def key() -> str:
+    """What a wheel fits: Python, torch, devices and platform."""
+    import torch
+
+    devices = 'cuda' if uses_cuda() else 'cpu'
+    platform = sysconfig.get_platform().replace('-', '_')
+    python = f'cp{sys.version_info[0]}{sys.version_info[1]}'
+    return f'{python}-torch{torch.__version__}-{devices}-{platform}'
+
+
+def fetch_sources(folder: Path) -> Path:
+    """Folder of mmcv's unpacked source distribution, downloaded once."""
+    sources = folder / f'mmcv-{VERSION}'
+    if sources.is_dir():
+        return sources
+    with tempfile.TemporaryDirectory(dir=folder) as new:
+        command = [sys.executable, '-m', 'pip', 'download', '--quiet']
+        command += ['--no-deps', '--no-build-isolation', '--no-binary', 'mmcv']
+        command += ['--dest', new, f'mmcv=={VERSION}']
+        if subprocess.run(command).returncode:
+            raise Stop(
+                f'The sources of mmcv {VERSION} could not be downloaded: '
+                'check the network, then run the same command again.'
+            )
+        shutil.unpack_archive(next(Path(new).glob('*.tar.gz')), new)
+        os.replace(Path(new, sources.name), sources)
+    return sources
+
+
+def precompile(folder: Path) -> str:
+    """Compiles torch's headers once -> the flag that makes sources use them.
+
+    Every source of mmcv includes torch/types.h; reading it is four fifths of
+    the work. A compiler that refuses the result reads the header as text.
+    """
+    from torch.utils.cpp_extension import include_paths
+
+    header = folder / 'prefix.h'
+    result = folder / ('prefix.h.pch' if is_clang() else 'prefix.h.gch')
+    part = folder / 'part'
+    includes = ' '.join(f'-I{path}' for path in [*include_paths(), INCLUDE])
+    flags = f'{CFLAGS} {includes} {DEFINES} {STANDARD} -w'.split()
+    command = [compiler(), *flags, '-x', 'c++-header', header, '-o', part]
+    if result.exists():  # a newer one would date every object compiled
+        return f'-include {header}'
+    say('precompiling the headers of torch')
+    header.write_text('#include <torch/types.h>\n')
+    if subprocess.run(command, capture_output=True).returncode:
+        say('the compiler refuses to: building without')
+    else:
+        os.replace(part, result)
+    return f'-include {header}'
+
+
+def is_clang() -> bool:
+    out = subprocess.run([compiler(), '--version'], capture_output=True)
+    return b'clang' in out.stdout
+
+
+def jobs() -> int:
+    """Compilers at a time: one per core while each has 2 GiB of memory."""
+    pages, size = os.sysconf('SC_PHYS_PAGES'), os.sysconf('SC_PAGE_SIZE')
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min(cores, pages * size // 2**31))
+
+
+def environment(folder: Path) -> dict:
+    flags = f'{CFLAGS} -w'
+    cuda = uses_cuda()
+    if not cuda:
+        flags += ' ' + precompile(folder)
+    env = {'MAX_JOBS': str(jobs()), **os.environ}
+    # ninja is installed beside this Python, which need not be on the PATH.
+    path = os.path.dirname(sys.executable) + os.pathsep + env.get('PATH', '')
+    env.update(CFLAGS=flags, CXX=compiler(), MMCV_WITH_OPS='1', PATH=path)
+    return {**env, 'FORCE_CUDA': '1'} if cuda else env
+
+
+def count_sources(sources: Path) -> int:
+    ops = sources / 'mmcv/ops/csrc/pytorch'
+    patterns = ['*.cpp', 'cpu/*.cpp']
+    if uses_cuda():
+        patterns += ['cuda/*.cpp', 'cuda/*.cu']
+    return sum(len(list(ops.glob(pattern))) for pattern in patterns)
+
+
+def say(text: str, end: str = '\n') -> None:
+    print(f'  mmcv: {text}', end=end, flush=True)
+
+
+def show_progress(process: subprocess.Popen, sources: Path) -> None:
+    """Objects compiled of all, time passed and time left, until the end."""
+    total, screen = count_sources(sources), sys.stdout.isatty()
+    start, first = time.time(), None
+    while process.poll() is None:
+        done = len(list(sources.glob('build/temp*/**/*.o')))
+        first = done if first is None else first
+        passed = time.time() - start
+        text = f'{done} of {total} objects, {clock(passed)} passed'
+        if done > first:
+            left = passed / (done - first) * (total - done)
+            text += f', about {clock(left)} left'
+        say(text + ' ' * 8, end='\r' if screen else '\n')
+        wait(process, 1 if screen else 20)
+    say(f'{total} objects, {clock(time.time() - start)}' + ' ' * 40)
+
+
+def wait(process: subprocess.Popen, seconds: float) -> None:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def clock(seconds: float) -> str:
+    return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'
+
+
+def build(target: Path) -> None:
+    """Builds the wheel into `target`; compiled objects outlive a break."""
+    folder = CACHE / 'build' / key()
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = fetch_sources(folder)
+    # An object file is remade if a break cut it; a library would not be.
+    for library in sources.glob('build/lib*'):
+        shutil.rmtree(library)
+    command = [sys.executable, '-m', 'pip', 'wheel', '--verbose', '--no-deps']
+    command += ['--no-build-isolation', '--wheel-dir', folder, sources]
+    log = folder / 'build.log'
+    env = environment(folder)
+    with log.open('w') as file:
+        process = subprocess.Popen(command, env=env, stdout=file, stderr=file)
+        show_progress(process, sources)
+    if process.returncode:
+        raise Stop(f'mmcv could not be built: {why(log)} (all of it: {log})')
+    target.mkdir(parents=True, exist_ok=True)
+    wheel = next(folder.glob('*.whl'))
+    part = shutil.copy(wheel, target / f'{wheel.name}.part')
+    os.replace(part, target / wheel.name)
+    shutil.rmtree(folder)
+
+
+def why(log: Path) -> str:
+    """The first line of the log that names an error."""
+    lines = log.read_text(errors='replace').splitlines()
+    found = (line.strip() for line in lines if 'error' in line.lower())
+    return next(found, 'no error is named')
+
+
+if __name__ == '__main__':
+    if len(sys.argv) != 2:
+        raise Stop(__doc__)
+    if sys.argv[1] == '--key':
+        print(key())
+    else:
+        check_tools()
+        build(Path(sys.argv[1]).absolute())

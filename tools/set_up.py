@@ -1,0 +1,234 @@
+"""Sets up .venv with the pinned stack; a second call only looks at it.
+
+Called by make with any Python of a supported version; standard library only.
+
+    PVT_MM_WHEELS=FOLDER      where to look first for a built wheel of mmcv
+    PVT_MM_TORCH_INDEX=URL    a package index with another build of torch
+    PVT_MM_TORCH=keep         use the torch installed for this Python
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from build_mmcv import CACHE, ROOT, VERSION, Stop, check_tools
+
+VENV = ROOT / '.venv'
+PYTHON = VENV / 'bin/python'
+# Made with the environment; holds what it was made from once it is complete.
+MARK = VENV / 'made_by_pvt_mm'
+# Adds the site-packages of another Python, whose torch is kept.
+KEPT = 'kept_torch.pth'
+PINS = ROOT / 'constraints.txt'
+LOG = CACHE / 'set_up.log'
+SOURCES = (PINS, ROOT / 'setup.py', Path(__file__))
+OLDEST = (3, 11)  # numpy and scipy of constraints.txt ask for it
+
+
+def main() -> None:
+    if sys.version_info < OLDEST:
+        raise Stop(
+            f'Python {sys.version.split()[0]} is too old: install Python '
+            '3.11 or newer, or name one with PYTHON=/path/to/python3.11.'
+        )
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / 'set_up.lock').open('w') as lock:
+        wait_for(lock)
+        if not ready():
+            set_up()
+
+
+def wait_for(lock) -> None:
+    """One set-up at a time; what it starts holds the lock after its death."""
+    os.set_inheritable(lock.fileno(), True)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say('another set-up is at work here: waiting for it')
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def ready() -> bool:
+    """Whether the environment was completed from the files of today."""
+    return PYTHON.exists() and MARK.exists() and MARK.read_text() == digest()
+
+
+def digest() -> str:
+    return hashlib.sha256(
+        b''.join(f.read_bytes() for f in SOURCES)
+    ).hexdigest()
+
+
+def set_up() -> None:
+    LOG.unlink(missing_ok=True)
+    keep = keeps_torch()
+    if not keep and not wheels(''):
+        check_tools()  # before anything is downloaded
+    make_venv()
+    say('1 of 4: pip, setuptools, ninja')
+    pip('pip', 'setuptools', 'wheel', 'ninja')
+    say('2 of 4: torch')
+    own_torch() if keep else pip_torch()
+    say(f'3 of 4: mmcv {VERSION} with operators')
+    install_mmcv()
+    say('4 of 4: mmengine, mmdet, mmsegmentation, test tools, pvt_mm')
+    pip('--no-build-isolation', '--editable', f'{ROOT}[upstream,test]')
+    if run(PYTHON, '-m', 'pvt_mm.doctor'):
+        raise Stop('Set-up ended, but see above what the doctor found.')
+    MARK.write_text(digest())
+    say('ready')
+
+
+def keeps_torch() -> bool:
+    kept = any(VENV.glob(f'lib/python*/site-packages/{KEPT}'))
+    return kept or os.environ.get('PVT_MM_TORCH') == 'keep'
+
+
+def make_venv() -> None:
+    """A fresh environment, unless a complete one only has to be renewed."""
+    if VENV.exists() and not MARK.exists():
+        raise Stop(
+            f'{VENV} was not made by this set-up: move it away '
+            '(mv .venv .venv.old), then run the same command again.'
+        )
+    if PYTHON.exists() and MARK.read_text() and not run(PYTHON, '-c', ''):
+        return
+    VENV.mkdir(exist_ok=True)
+    MARK.write_text('')
+    empty(VENV)
+    if run(sys.executable, '-m', 'venv', VENV, quiet=True):
+        version = f'{sys.version_info[0]}.{sys.version_info[1]}'
+        raise Stop(
+            f'{sys.executable} has no working venv module: install it '
+            f'(Debian, Ubuntu: apt-get install python{version}-venv).'
+        )
+
+
+def empty(venv: Path) -> None:
+    """Removes what a broken set-up left, but not the mark that it is ours."""
+    for path in venv.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != MARK:
+            path.unlink()
+
+
+def run(*command, quiet=False) -> int:
+    """Exit status of a command that sees this environment and no other."""
+    hidden = ('PYTHONPATH', 'PYTHONHOME', 'PIP_USER', 'PIP_TARGET')
+    env = {k: v for k, v in os.environ.items() if k not in hidden}
+    out = subprocess.DEVNULL if quiet else None
+    return subprocess.run(
+        command, env=env, cwd=ROOT, close_fds=False, stdout=out, stderr=out
+    ).returncode
+
+
+def pip(*args, **options) -> None:
+    """Installs `args` in the pinned versions or stops."""
+    if try_pip(*args, **options):
+        raise Stop(
+            f'Set-up stopped, because pip could not install {args[-1]}: see '
+            f'above or {LOG}, mend it (the network?), then run the same '
+            'command again.'
+        )
+
+
+def try_pip(*args, quiet=True) -> int:
+    command = [PYTHON, '-m', 'pip', 'install', '--log', LOG]
+    command += ['--quiet'] if quiet else []
+    return run(*command, '--constraint', pins(), *args)
+
+
+def pins() -> Path:
+    """constraints.txt, or a copy that leaves torch to its owner."""
+    if not keeps_torch():
+        return PINS
+    lines = PINS.read_text().splitlines(keepends=True)
+    own = CACHE / PINS.name
+    own.write_text(''.join(x for x in lines if not x.startswith('torch==')))
+    return own
+
+
+def pip_torch() -> None:
+    index = os.environ.get('PVT_MM_TORCH_INDEX')
+    # A build such as 2.13.0+cu130 counts as newer than 2.13.0 elsewhere.
+    extra = ('--extra-index-url', index) if index else ()
+    pip(*extra, 'torch', quiet=False)
+
+
+def own_torch() -> None:
+    """Makes the packages of the Python that runs this visible in .venv."""
+    import sysconfig
+
+    site = next(VENV.glob('lib/python*/site-packages'))
+    if not (site / KEPT).exists():
+        (site / KEPT).write_text(sysconfig.get_path('purelib') + '\n')
+    if run(PYTHON, '-c', 'import torch; print(torch.__version__)'):
+        raise Stop(
+            f'PVT_MM_TORCH=keep, but {sys.executable} has no working torch: '
+            'name the Python that has it with PYTHON=/path/to/python.'
+        )
+
+
+def wheels(key: str) -> list[Path]:
+    """Built wheels of mmcv for the key, those the user gave first."""
+    given = os.environ.get('PVT_MM_WHEELS')
+    if given and not Path(given).is_dir():
+        raise Stop(f'PVT_MM_WHEELS={given} is no folder: correct or unset it.')
+    name = f'mmcv-{VERSION}-{key.partition("-")[0]}*.whl'
+    found = list(Path(given).glob(name)) if given else []
+    return found + list((CACHE / 'wheels').glob(f'{key or "*"}/{name}'))
+
+
+def install_mmcv() -> None:
+    """Installs a wheel whose operators run, building one if there is none."""
+    if not check('operators', quiet=True):
+        return
+    key = subprocess.run(
+        [PYTHON, ROOT / 'tools/build_mmcv.py', '--key'],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if key.returncode:
+        raise SystemExit(key.returncode)
+    for wheel in wheels(key.stdout.strip()):
+        if try_wheel(wheel):
+            return
+        say(f'{wheel.name} does not work with this torch')
+    folder = CACHE / 'wheels' / key.stdout.strip()
+    if run(PYTHON, ROOT / 'tools/build_mmcv.py', folder):
+        raise SystemExit(1)
+    if not try_wheel(wheels(folder.name)[-1]):
+        shutil.rmtree(folder)
+        raise SystemExit(check('operators') or 1)
+
+
+def try_wheel(wheel: Path) -> bool:
+    say(f'installing {wheel.name} of {wheel.parent}')
+    run(PYTHON, '-m', 'pip', 'uninstall', '--quiet', '--yes', 'mmcv')
+    if try_pip(wheel):
+        return False
+    # OpenCV needs libGL, which a machine without a screen may not have; its
+    # headless build brings the same module and needs nothing.
+    if check('opencv', quiet=True):
+        pip('--force-reinstall', '--no-deps', 'opencv-python-headless')
+    return not check('operators', quiet=True)
+
+
+def check(name: str, quiet=False) -> int:
+    return run(PYTHON, '-m', 'pvt_mm.doctor', name, quiet=quiet)
+
+
+def say(text: str) -> None:
+    print(f'set-up: {text}', flush=True)
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise Stop('\nInterrupted; the same command continues.') from None

@@ -1,0 +1,159 @@
+"""The two verbs: train and test."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from .. import checkpoints
+from .errors import UsageError
+from .gate import check_fit
+from .options import Options
+from .preflight import check_annotations, check_data
+from .processes import start_processes
+from .settings import train_config
+from .testing import test_config
+
+CheckpointError = getattr(checkpoints, 'CheckpointError', UsageError)
+
+
+def parser(about: str) -> argparse.ArgumentParser:
+    """The options that both verbs have."""
+    p = argparse.ArgumentParser(description=about)
+    p.add_argument('config', help='config file, for example configs/NAME.py')
+    p.add_argument(
+        '--work-dir', help='folder of logs; work_dirs/NAME if not given'
+    )
+    p.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=Options,
+        metavar='KEY=VALUE',
+        help='change the config: a.b.0.c=1, list=[1,2]; a key that nothing '
+        'reads is an error and +KEY=VALUE adds it anyway; data_root=FOLDER '
+        "moves every path below the config's data root",
+    )
+    p.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes',
+    )
+    p.add_argument('--local-rank', '--local_rank', help=argparse.SUPPRESS)
+    return p
+
+
+def train_parser() -> argparse.ArgumentParser:
+    """The options of training."""
+    p = parser('Train a detector or segmentor.')
+    p.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from a checkpoint; without a name, from the last one '
+        'in the work dir',
+    )
+    p.add_argument(
+        '--amp', action='store_true', help='mixed precision (needs a GPU)'
+    )
+    p.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate from the recipe's total batch to this "
+        "run's",
+    )
+    p.add_argument(
+        '--allow-partial-weights',
+        action='store_true',
+        help='start although the weights miss parameters of the backbone',
+    )
+    return p
+
+
+def test_parser() -> argparse.ArgumentParser:
+    """The options of testing."""
+    p = parser('Evaluate a trained detector or segmentor.')
+    p.add_argument('checkpoint', help='weights of the whole model')
+    p.add_argument(
+        '--out', help='keep predictions: FILE.pkl, or a folder of label maps'
+    )
+    p.add_argument('--show-dir', help='folder for painted predictions')
+    p.add_argument(
+        '--tta',
+        action='store_true',
+        help='also test mirrored (segmentation: and scaled) images',
+    )
+    return p
+
+
+def train(argv: Sequence[str] | None = None) -> None:
+    """Train what the command line describes."""
+    args = train_parser().parse_args(argv)
+    cfg = train_config(args)
+    modes = ('train', 'val') if cfg.get('val_cfg') else ('train',)
+    check_data(cfg, modes)
+    start_processes(cfg, args.launcher)
+    with building(cfg, args.config):
+        runner = Runner.from_cfg(cfg)
+        check_not_empty(runner.train_loop.dataloader.dataset)
+    if cfg.get('load_from'):
+        part = '' if cfg.get('resume') else 'backbone.'
+        partial = args.allow_partial_weights
+        check_fit(runner.model, cfg.load_from, part, allow_partial=partial)
+    runner.train()
+
+
+def test(argv: Sequence[str] | None = None) -> None:
+    """Test what the command line describes."""
+    args = test_parser().parse_args(argv)
+    cfg = test_config(args)
+    check_data(cfg, ('test',))
+    start_processes(cfg, args.launcher)
+    with building(cfg, args.config):
+        runner = Runner.from_cfg(cfg)
+    check_fit(runner.model, cfg.load_from)
+    runner.test()
+
+
+@contextmanager
+def building(cfg: Config, name: str) -> Iterator[None]:
+    """Turn what goes wrong while a run is built into one sentence."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        check_annotations(cfg)
+        what = str(error.args[0] if error.args else error)
+        what = what.split(' Please check whether')[0].rstrip('.')
+        raise UsageError(
+            f'{name} cannot be built: {type(error).__name__}: {what}'
+        ) from error
+
+
+def check_not_empty(dataset: object) -> None:
+    """Stop at a training set without a usable image."""
+    if len(dataset) == 0:
+        raise UsageError(
+            'the training set has no image with an object of its classes: '
+            'compare metainfo.classes with the names in the annotation file'
+        )
+
+
+def run(main: Callable[[], None]) -> int:
+    """Run a verb; one sentence and status 1 if the input is at fault."""
+    try:
+        main()
+    except (UsageError, CheckpointError) as error:
+        if os.environ.get('LOCAL_RANK', '0') == '0':
+            print(f'error: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('stopped; --resume continues a training run', file=sys.stderr)
+        return 130
+    return 0

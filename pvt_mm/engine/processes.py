@@ -1,0 +1,57 @@
+"""One process or many, on GPUs or on the CPU alone."""
+
+import os
+from collections.abc import MutableMapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from torch import distributed
+
+from .errors import UsageError
+from .keys import walk
+
+
+def start_processes(cfg: Config, launcher: str) -> None:
+    """Prepare the config for its launcher.
+
+    mmengine puts every process on a GPU. Without one, the processes are
+    joined here through gloo, the model is wrapped without device ids, and
+    SyncBN becomes BN, because torch's SyncBatchNorm works on GPUs only.
+    """
+    cfg.launcher = launcher
+    if launcher == 'none' or torch.cuda.is_available():
+        return
+    if launcher != 'pytorch':
+        raise UsageError(
+            f'--launcher {launcher} needs a GPU; on the CPU start several '
+            'processes with torchrun and --launcher pytorch'
+        )
+    if 'RANK' not in os.environ:
+        raise UsageError(
+            '--launcher pytorch is for processes that torchrun started: use '
+            'tools/dist_train.sh CONFIG PROCESSES'
+        )
+    distributed.init_process_group('gloo')
+    wrapper = cfg.setdefault('model_wrapper_cfg', {})
+    wrapper.setdefault('type', 'MMDistributedDataParallel')
+    wrapper.setdefault('broadcast_buffers', False)
+    wrapper.setdefault(
+        'find_unused_parameters', cfg.get('find_unused_parameters', False)
+    )
+    wrapper['device_ids'] = None
+    if replace_sync_bn(cfg.model):
+        print_log('No GPU: every SyncBN is a BN in this run.')
+
+
+def replace_sync_bn(model: MutableMapping[str, Any]) -> int:
+    """Turn each SyncBN of a model's config into BN; how many there were."""
+    norms = [
+        node
+        for _, node in walk(model)
+        if isinstance(node, MutableMapping) and node.get('type') == 'SyncBN'
+    ]
+    for norm in norms:
+        norm['type'] = 'BN'
+    return len(norms)

@@ -1,0 +1,138 @@
+"""A config file and the options of the command line -> the run's config."""
+
+import os
+import warnings
+import zipfile
+from argparse import Namespace
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from .errors import UsageError
+from .options import merge_options
+
+ROOT = Path(__file__).parents[2]  # of the checkout
+
+
+def load_config(name: str) -> Config:
+    """Read a config file, named from here or from the checkout's root."""
+    path = Path(name)
+    if not path.is_file() and (ROOT / name).is_file():
+        path = ROOT / name
+    if not path.is_file():
+        known = [str(p.relative_to(ROOT)) for p in ROOT.glob('configs/*.py')]
+        near = get_close_matches(name, known, n=3, cutoff=0.3)
+        raise UsageError(
+            f'there is no config file {name}; nearest: '
+            f'{", ".join(near) or "none"}'
+        )
+    # mmengine asks pkg_resources for every inherited file, which warns
+    warnings.filterwarnings('ignore', '.*pkg_resources is deprecated.*')
+    try:
+        return Config.fromfile(path)
+    except ModuleNotFoundError as error:
+        remedy = 'python -m pvt_mm.doctor says what is missing'
+        raise UsageError(f'{path}: {error}; {remedy}') from error
+    except (SyntaxError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UsageError(f'{path} is not a usable config: {error}') from error
+
+
+def train_config(args: Namespace) -> Config:
+    """The config of a training run."""
+    cfg = common_config(args)
+    if args.amp:
+        use_amp(cfg)
+    if args.auto_scale_lr:
+        scale_lr(cfg)
+    if args.allow_partial_weights:
+        allow_partial(cfg)
+    hooks = list(cfg.get('custom_hooks') or [])
+    if not any(hook.get('type') == 'PlaceSeedHook' for hook in hooks):
+        cfg.custom_hooks = [*hooks, dict(type='PlaceSeedHook')]
+    if args.resume:
+        resume(cfg, args.resume)
+    return cfg
+
+
+def common_config(args: Namespace) -> Config:
+    """The config of any run: options merged, working directory chosen."""
+    cfg = load_config(args.config)
+    merge_options(cfg, args.cfg_options or {})
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif not cfg.get('work_dir'):
+        cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
+    return cfg
+
+
+def use_amp(cfg: Config) -> None:
+    """Train in mixed precision."""
+    if not torch.cuda.is_available():
+        raise UsageError(
+            '--amp needs a GPU and there is none here: leave it out'
+        )
+    wrapper = cfg.optim_wrapper
+    if wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UsageError(
+            f'--amp cannot change optim_wrapper.type={wrapper.type}: set '
+            'the type to OptimWrapper in the config, or leave --amp out'
+        )
+    wrapper.type = 'AmpOptimWrapper'
+    wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def scale_lr(cfg: Config) -> None:
+    """Scale the learning rate with the total batch."""
+    if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+        raise UsageError(
+            '--auto-scale-lr must know the batch that the learning rate was '
+            'made for: add auto_scale_lr=dict(base_batch_size=N) to the config'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def allow_partial(cfg: Config) -> None:
+    """Let the backbone start from weights that miss some parameters."""
+    weights = cfg.model.get('backbone', {}).get('init_cfg')
+    if not weights:
+        raise UsageError(
+            '--allow-partial-weights: the config of the backbone names no '
+            'weights (model.backbone.init_cfg)'
+        )
+    weights.allow_partial = True
+
+
+def resume(cfg: Config, checkpoint: str) -> None:
+    """Continue from a checkpoint; 'auto' is the last one of the work_dir."""
+    if checkpoint == 'auto':
+        checkpoint = last_checkpoint(cfg.work_dir)
+    elif not os.path.isfile(checkpoint):
+        raise UsageError(f'--resume {checkpoint}: there is no such file')
+    if not checkpoint:
+        print_log(
+            f'--resume: {cfg.work_dir} holds no checkpoint, so the run '
+            'starts from the beginning.'
+        )
+        return
+    cfg.resume, cfg.load_from = True, checkpoint
+    # every weight comes from the checkpoint: no download for nothing
+    if cfg.model.get('backbone', {}).get('init_cfg'):
+        cfg.model.backbone.init_cfg = None
+
+
+def last_checkpoint(work_dir: str) -> str | None:
+    """The newest whole checkpoint of a folder.
+
+    A process that was killed while it wrote one leaves a file that torch
+    cannot open: zip files have their table of contents at the end.
+    """
+    found = sorted(Path(work_dir).glob('*_*.pth'), key=os.path.getmtime)
+    found = [p for p in found if p.stem.split('_')[0] in ('epoch', 'iter')]
+    for path in reversed(found):
+        if zipfile.is_zipfile(path):
+            return str(path)
+        print_log(f'--resume: {path} is cut short and is passed over.')
+    return None

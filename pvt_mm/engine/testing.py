@@ -1,0 +1,95 @@
+"""What a test run adds to its config: outputs and test-time augmentation."""
+
+import os
+from argparse import Namespace
+from copy import deepcopy
+
+from mmengine.config import Config, ConfigDict
+
+from .errors import UsageError
+from .settings import common_config
+
+# Boxes found in the image and in its mirror image, merged by NMS.
+DETECTION_TTA = ConfigDict(
+    type='DetTTAModel',
+    tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
+)
+META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+
+
+def test_config(args: Namespace) -> Config:
+    """The config of a test run."""
+    cfg = common_config(args)
+    if not os.path.isfile(args.checkpoint):
+        raise UsageError(f'there is no checkpoint file {args.checkpoint}')
+    cfg.load_from = args.checkpoint
+    if args.out:
+        keep_predictions(cfg, args.out)
+    if args.show_dir:
+        paint_predictions(cfg, os.path.abspath(args.show_dir))
+    if args.tta:
+        augment(cfg)
+    return cfg
+
+
+def keep_predictions(cfg: Config, out: str) -> None:
+    """Write predictions: a pickle of detections, or a folder of label maps."""
+    metrics = cfg.test_evaluator
+    metrics = metrics if isinstance(metrics, list) else [metrics]
+    if cfg.default_scope == 'mmseg':
+        metrics[0].update(output_dir=out, keep_results=True)
+    elif not out.endswith(('.pkl', '.pickle')):
+        raise UsageError(f'--out {out}: detections go to a file named *.pkl')
+    else:
+        kind = 'DumpDetResults' if cfg.default_scope == 'mmdet' else None
+        kind = kind or 'DumpResults'
+        metrics = [*metrics, dict(type=kind, out_file_path=out)]
+    cfg.test_evaluator = metrics
+
+
+def paint_predictions(cfg: Config, folder: str) -> None:
+    """Paint every prediction over its image, into a folder."""
+    hook = cfg.default_hooks.get('visualization')
+    if hook is None:
+        raise UsageError(
+            '--show-dir: the config has no default_hooks.visualization'
+        )
+    hook.draw = True
+    if cfg.default_scope == 'mmseg':
+        hook.interval = 1
+        backend = dict(type='LocalVisBackend', img_save_dir='.')
+        cfg.visualizer.vis_backends = [dict(backend, save_dir=folder)]
+    else:
+        hook.test_out_dir = folder
+
+
+def augment(cfg: Config) -> None:
+    """Test on scaled and mirrored images too, and merge what was found."""
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    if cfg.default_scope == 'mmdet':
+        if 'mask_head' in cfg.model.get('roi_head', {}):
+            raise UsageError(
+                '--tta: mmdet merges boxes, not masks; leave --tta out for '
+                'a model with a mask head'
+            )
+        cfg.setdefault('tta_model', DETECTION_TTA)
+        cfg.setdefault('tta_pipeline', mirrored(dataset.pipeline))
+    missing = [k for k in ('tta_model', 'tta_pipeline') if k not in cfg]
+    if missing:
+        raise UsageError(
+            f'--tta: the config has no {" and no ".join(missing)}'
+        )
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)
+
+
+def mirrored(pipeline: list) -> list:
+    """A detection test pipeline that gives the image and its mirror image."""
+    flips = [dict(type='RandomFlip', prob=prob) for prob in (1.0, 0.0)]
+    pack = dict(
+        deepcopy(pipeline[-1]), meta_keys=(*META, 'flip', 'flip_direction')
+    )
+    both = dict(type='TestTimeAug', transforms=[flips, [pack]])
+    return [*pipeline[:-1], both]

@@ -1,0 +1,12 @@
+#!/usr/bin/env python3
+"""Train a detector or segmentor: tools/train.py CONFIG [options]."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from pvt_mm.engine.cli import run, train  # noqa: E402
+
+if __name__ == '__main__':
+    sys.exit(run(train))

@@ -8,10 +8,11 @@ import pytest
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from pvt_mm.datasets import DrawnDataError, draw_ade20k, draw_all, draw_coco
+from pvt_mm.datasets import draw_ade20k, draw_all, draw_coco
 from pvt_mm.datasets.coco import bounding_box, polygons, run_lengths
 from pvt_mm.datasets.scene import CROWD, paint
 from pvt_mm.datasets.shapes import scenes
+from pvt_mm.engine.errors import UsageError
 
 
 def decode(segmentation, size):
@@ -164,9 +165,9 @@ def test_complete_data_is_reused_and_a_half_written_folder_is_not(tmp_path):
 def test_a_folder_of_something_else_is_refused_and_kept(tmp_path):
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine/thesis.txt').write_text('x')
-    with pytest.raises(DrawnDataError, match='mine exists .* delete it'):
+    with pytest.raises(UsageError, match='mine exists .* delete it'):
         draw_all(tmp_path / 'mine', 4)
     assert (tmp_path / 'mine/thesis.txt').read_text() == 'x'
     draw_all(tmp_path / 'seed0', 4)
-    with pytest.raises(DrawnDataError, match='other drawn data'):
+    with pytest.raises(UsageError, match='other drawn data'):
         draw_all(tmp_path / 'seed0', 4, seed=1)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pvt_mm.datasets import DrawnDataError, draw_all  # noqa: E402
+from pvt_mm.datasets import draw_all  # noqa: E402
+from pvt_mm.engine.errors import UsageError  # noqa: E402
 
 
 def count(text: str) -> int:
@@ -37,7 +38,7 @@ def main():
     args = parse_args()
     try:
         drawn = draw_all(args.out, args.images, args.seed)
-    except (DrawnDataError, OSError) as error:
+    except (UsageError, OSError) as error:
         sys.exit(f'make_demo_data: {error}')
     print(f'{args.out}: {"drawn" if drawn else "complete already, reused"}')
 

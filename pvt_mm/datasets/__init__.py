@@ -1,11 +1,6 @@
 """Drawn data: images whose every label is known because we painted them."""
 
-from .shapes import CLASSES, DrawnDataError, draw_ade20k, draw_all, draw_coco
+from .scene import CLASSES
+from .shapes import draw_ade20k, draw_all, draw_coco
 
-__all__ = [
-    'CLASSES',
-    'DrawnDataError',
-    'draw_ade20k',
-    'draw_all',
-    'draw_coco',
-]
+__all__ = ['CLASSES', 'draw_ade20k', 'draw_all', 'draw_coco']

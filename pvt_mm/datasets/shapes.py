@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..engine.errors import UsageError
 from .coco import annotations
 from .scene import CLASSES, Scene, paint
 
@@ -21,10 +22,6 @@ MARKER = 'drawn.json'
 VERSION = 1
 
 
-class DrawnDataError(ValueError):
-    """A folder that drawn data cannot use, and the remedy, in one sentence."""
-
-
 def scenes(seed: int, split: str, count: int, size: int):
     """The scenes of one split; scene n is the same however many follow."""
     for index in range(count):
@@ -36,7 +33,7 @@ def write(file: Path, image: np.ndarray) -> None:
     """Write one image; a full disk is an error, not a short file."""
     done, data = cv2.imencode(file.suffix, image)
     if not done:
-        raise DrawnDataError(f'OpenCV could not encode {file}.')
+        raise UsageError(f'OpenCV could not encode {file}.')
     file.write_bytes(data.tobytes())
 
 
@@ -103,7 +100,7 @@ def draw_all(root, images: int, seed: int = 0) -> bool:
         True if drawn now, False if the same data lay there complete.
 
     Raises:
-        DrawnDataError: the folder holds something else.
+        UsageError: the folder holds something else.
     """
     root = Path(root)
     wanted = dict(version=VERSION, images=images, seed=seed)
@@ -121,15 +118,15 @@ def draw_all(root, images: int, seed: int = 0) -> bool:
 
 
 def check_drawn(root: Path, wanted: dict) -> None:
-    """Raise DrawnDataError unless a folder holds exactly the wanted data."""
+    """Raise UsageError unless a folder holds exactly the wanted data."""
     remedy = 'delete it, or choose another folder with --out.'
     try:
         found = json.loads((root / MARKER).read_text())
     except (OSError, ValueError):
-        raise DrawnDataError(
+        raise UsageError(
             f'{root} exists but is no complete drawn data: {remedy}'
         ) from None
     if found != wanted:
-        raise DrawnDataError(
+        raise UsageError(
             f'{root} holds other drawn data ({found}, not {wanted}): {remedy}'
         )

@@ -1,0 +1,109 @@
+# Semantic FPN on the drawn ADE20K-format set, from scratch on two CPU cores.
+# A leaf adds the backbone's type, arch and the width of its maps.
+_base_ = [
+    'mmseg::_base_/models/fpn_r50.py',
+    'mmseg::_base_/default_runtime.py',
+]
+custom_imports = dict(
+    imports=['pvt_mm', 'pvt_mm.engine.first_score'],
+    allow_failed_imports=False,
+)
+# the shapes in the order of pvt_mm/datasets/scene.py
+metainfo = dict(
+    classes=('ground', 'disc', 'square', 'triangle', 'star', 'ring'),
+    palette=[
+        [120, 120, 120],
+        [230, 25, 75],
+        [0, 80, 255],
+        [0, 160, 64],
+        [176, 0, 200],
+        [208, 96, 0],
+    ],
+)
+data_root = 'data/shapes/ade20k/'
+
+model = dict(
+    data_preprocessor=dict(size=(160, 160)),
+    pretrained=None,
+    backbone=dict(_delete_=True),
+    neck=dict(out_channels=64),
+    decode_head=dict(
+        in_channels=[64, 64, 64, 64],
+        channels=64,
+        num_classes=6,
+        norm_cfg=dict(type='BN'),
+    ),
+)
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='Resize', scale=(160, 160), keep_ratio=True),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='RandomFlip', prob=0.5, direction='vertical'),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(160, 160), keep_ratio=True),
+    dict(type='ResizeToMultiple', size_divisor=32),
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=0,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='BaseSegDataset',
+        metainfo=metainfo,
+        data_root=data_root,
+        data_prefix=dict(
+            img_path='images/training', seg_map_path='annotations/training'
+        ),
+        reduce_zero_label=True,
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='BaseSegDataset',
+        metainfo=metainfo,
+        data_root=data_root,
+        data_prefix=dict(
+            img_path='images/validation', seg_map_path='annotations/validation'
+        ),
+        reduce_zero_label=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator
+
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=800, val_interval=400)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=5.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
+    dict(type='CosineAnnealingLR', begin=0, T_max=800, by_epoch=False),
+]
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(
+        type='CheckpointHook', by_epoch=False, interval=400, max_keep_ckpts=1
+    ),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='SegVisualizationHook'),
+)
+custom_hooks = [dict(type='FirstScore')]

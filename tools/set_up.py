@@ -139,7 +139,7 @@ def pip(*args, **options) -> None:
 
 def try_pip(*args, quiet=True) -> int:
     command = [PYTHON, '-m', 'pip', 'install', '--log', LOG]
-    command += ['--quiet'] if quiet else []
+    command += ['-qq'] if quiet else []  # errors only
     return run(*command, '--constraint', pins(), *args)
 
 

@@ -118,3 +118,5 @@ default_hooks = dict(
     logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=1)
 )
 custom_hooks = [dict(type='FirstScore')]
+randomness = dict(seed=0)
+auto_scale_lr = dict(enable=False, base_batch_size=8)

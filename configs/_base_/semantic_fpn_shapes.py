@@ -107,3 +107,5 @@ default_hooks = dict(
     visualization=dict(type='SegVisualizationHook'),
 )
 custom_hooks = [dict(type='FirstScore')]
+randomness = dict(seed=0)
+auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from .texture import contrasting, texture
+
 CLASSES = ('disc', 'square', 'triangle', 'star', 'ring')
 GROUND = -1
 CROWD = -2
@@ -61,36 +63,6 @@ def shape_mask(size, label, centre, radius, angle) -> np.ndarray:
     mask = np.zeros(size, np.uint8)
     cv2.fillPoly(mask, outline(label, centre, radius, angle), 1)
     return mask.astype(bool)
-
-
-def texture(rng, size, colour=None) -> np.ndarray:
-    """Soft blotches, perhaps stripes, and grain. (H, W, 3) int16, 0..255."""
-    height, width = size
-    spread = 45 if colour is None else 18
-    if colour is None:
-        colour = rng.integers(60, 196, 3)
-    cells = rng.integers(-spread, spread + 1, (*rng.integers(3, 7, 2), 3))
-    blotches = cv2.resize(
-        (cells + 128).astype(np.uint8),
-        (width, height),
-        interpolation=cv2.INTER_LINEAR_EXACT,
-    )
-    paint = blotches.astype(np.int16) - 128 + colour
-    if rng.random() < 0.4:
-        across, down = rng.integers(-3, 4, 2)
-        rows, columns = np.mgrid[:height, :width]
-        stripes = (rows * down + columns * across) // rng.integers(8, 25) % 2
-        paint = paint + stripes[..., None] * rng.integers(8, 25)
-    grain = rng.integers(-10, 11, (height, width, 1))
-    return np.clip(paint + grain, 0, 255).astype(np.int16)
-
-
-def contrasting(rng, ground) -> np.ndarray:
-    """A colour (3,) that stands out from the mean of some pixels (N, 3)."""
-    colours = rng.integers(20, 236, (24, 3))
-    distance = np.abs(colours - ground.mean(0).round()).sum(1)
-    far = colours[distance >= 120]
-    return far[0] if len(far) else colours[distance.argmax()]
 
 
 def add_shape(scene: Scene, rng) -> bool:

@@ -24,7 +24,6 @@ MARK = VENV / 'made_by_pvt_mm'
 # Adds the site-packages of another Python, whose torch is kept.
 KEPT = 'kept_torch.pth'
 PINS = ROOT / 'constraints.txt'
-LOG = CACHE / 'set_up.log'
 SOURCES = (PINS, ROOT / 'setup.py', Path(__file__))
 OLDEST = (3, 11)  # numpy and scipy of constraints.txt ask for it
 
@@ -64,7 +63,6 @@ def digest() -> str:
 
 
 def set_up() -> None:
-    LOG.unlink(missing_ok=True)
     keep = keeps_torch()
     if not keep and not wheels(''):
         check_tools()  # before anything is downloaded
@@ -132,13 +130,12 @@ def pip(*args, **options) -> None:
     if try_pip(*args, **options):
         raise Stop(
             f'Set-up stopped, because pip could not install {args[-1]}: see '
-            f'above or {LOG}, mend it (the network?), then run the same '
-            'command again.'
+            'above why, mend it (the network?) and run the same command again.'
         )
 
 
 def try_pip(*args, quiet=True) -> int:
-    command = [PYTHON, '-m', 'pip', 'install', '--log', LOG]
+    command = [PYTHON, '-m', 'pip', 'install']
     command += ['-qq'] if quiet else []  # errors only
     return run(*command, '--constraint', pins(), *args)
 

@@ -94,7 +94,7 @@ def fetch_sources(folder: Path) -> Path:
     if sources.is_dir():
         return sources
     with tempfile.TemporaryDirectory(dir=folder) as new:
-        command = [sys.executable, '-m', 'pip', 'download', '--quiet']
+        command = [sys.executable, '-m', 'pip', 'download', '-qq']
         command += ['--no-deps', '--no-build-isolation', '--no-binary', 'mmcv']
         command += ['--dest', new, f'mmcv=={VERSION}']
         if subprocess.run(command).returncode:

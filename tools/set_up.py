@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from build_mmcv import CACHE, ROOT, VERSION, Stop, check_tools
@@ -159,8 +160,6 @@ def pip_torch() -> None:
 
 def own_torch() -> None:
     """Makes the packages of the Python that runs this visible in .venv."""
-    import sysconfig
-
     site = next(VENV.glob('lib/python*/site-packages'))
     if not (site / KEPT).exists():
         (site / KEPT).write_text(sysconfig.get_path('purelib') + '\n')

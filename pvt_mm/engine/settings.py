@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 
 from .errors import UsageError
 from .options import merge_options
+from .randomness import PlaceSeedHook
 
 ROOT = Path(__file__).parents[2]  # of the checkout
 
@@ -49,9 +50,7 @@ def train_config(args: Namespace) -> Config:
         scale_lr(cfg)
     if args.allow_partial_weights:
         allow_partial(cfg)
-    hooks = list(cfg.get('custom_hooks') or [])
-    if not any(hook.get('type') == 'PlaceSeedHook' for hook in hooks):
-        cfg.custom_hooks = [*hooks, dict(type='PlaceSeedHook')]
+    seed_by_place(cfg)
     if args.resume:
         resume(cfg, args.resume)
     return cfg
@@ -66,6 +65,18 @@ def common_config(args: Namespace) -> Config:
     elif not cfg.get('work_dir'):
         cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
     return cfg
+
+
+def seed_by_place(cfg: Config) -> None:
+    """Add the hook that makes a resumed run equal to an undisturbed one."""
+    name, home = PlaceSeedHook.__name__, PlaceSeedHook.__module__
+    hooks = list(cfg.get('custom_hooks') or [])
+    if any(hook.get('type') == name for hook in hooks):
+        return
+    cfg.custom_hooks = [*hooks, dict(type=name)]
+    # so that the config written to the work dir can be run by any tool
+    imports = cfg.setdefault('custom_imports', {}).get('imports', [])
+    cfg.custom_imports.imports = [*imports, home]
 
 
 def use_amp(cfg: Config) -> None:

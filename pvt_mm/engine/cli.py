@@ -9,16 +9,14 @@ from contextlib import contextmanager
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from .. import checkpoints
+from ..checkpoints import CheckpointError
 from .errors import UsageError
 from .gate import check_fit
 from .options import Options
-from .preflight import check_annotations, check_data
+from .preflight import check_annotations, check_data, check_weights
 from .processes import start_processes
 from .settings import train_config
 from .testing import test_config
-
-CheckpointError = getattr(checkpoints, 'CheckpointError', UsageError)
 
 
 def parser(about: str) -> argparse.ArgumentParser:
@@ -97,6 +95,7 @@ def train(argv: Sequence[str] | None = None) -> None:
     cfg = train_config(args)
     modes = ('train', 'val') if cfg.get('val_cfg') else ('train',)
     check_data(cfg, modes)
+    check_weights(cfg)
     start_processes(cfg, args.launcher)
     with building(cfg, args.config):
         runner = Runner.from_cfg(cfg)

@@ -1,11 +1,10 @@
 """Does a checkpoint fit the model that is to be built from it?"""
 
-import pickle
-
 import torch
 from mmengine.logging import print_log
 from torch import nn
 
+from ..checkpoints import read_weights
 from .errors import UsageError
 
 
@@ -29,10 +28,11 @@ def check_fit(
 
     Raises:
         UsageError: something is missing or has another shape.
+        CheckpointError: the file cannot be read safely.
     """
     while isinstance(getattr(model, 'module', None), nn.Module):
         model = model.module
-    there = shapes(read_state(path))
+    there = shapes(read_weights(path))
     wanted = {
         name: shape
         for name, shape in shapes(model.state_dict()).items()
@@ -60,17 +60,3 @@ def example(names: list[str]) -> str:
 def shapes(state: dict) -> dict[str, torch.Size]:
     """The shape of every tensor."""
     return {k: v.shape for k, v in state.items() if torch.is_tensor(v)}
-
-
-def read_state(path: str) -> dict:
-    """The tensors of a checkpoint by name, read safely."""
-    try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).strip().split('\n')[0]
-        raise UsageError(
-            f'{path} is not a checkpoint that can be loaded safely: {reason}'
-        ) from error
-    if not isinstance(checkpoint, dict):
-        raise UsageError(f'{path} holds no weights by name')
-    return checkpoint.get('state_dict', checkpoint)

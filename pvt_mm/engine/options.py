@@ -35,9 +35,11 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
     Raises:
         UsageError: a key that nothing would read, with the nearest ones.
     """
-    # the data root first, so that a path given beside it is not moved; types
-    # next, because they decide which other keys are known
-    order = sorted(options, key=lambda key: not key.endswith('type'))
+    # the data root first, so that a path given beside it is not moved; a dict
+    # before what is set in it; its type before the keys that the type knows
+    order = sorted(
+        options, key=lambda key: (key.count('.'), not key.endswith('type'))
+    )
     if 'data_root' in options:
         move_data(cfg, str(options['data_root']))
         order.remove('data_root')

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..checkpoints import locate
 from .errors import UsageError
 
 # How to get a data set: what the message says after the missing path.
@@ -39,6 +40,17 @@ def check_data(cfg: Config, modes: tuple[str, ...]) -> None:
                 check_path(path, dataset)
             for path in evaluated(cfg.get(f'{mode}_evaluator')):
                 check_path(path, dataset)
+
+
+def check_weights(cfg: Config) -> None:
+    """Get the backbone's weights now, not after the data has been read.
+
+    Raises:
+        CheckpointError: they are nowhere; it says where to put them.
+    """
+    weights = cfg.model.get('backbone', {}).get('init_cfg') or {}
+    if weights.get('type') == 'Pretrained' and weights.get('checkpoint'):
+        locate(weights['checkpoint'])
 
 
 def datasets(cfg: Mapping) -> Iterator[Mapping]:

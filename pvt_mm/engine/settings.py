@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from ..checkpoints import locate
 from .errors import UsageError
 from .options import merge_options
 from .randomness import PlaceSeedHook
@@ -53,6 +54,8 @@ def train_config(args: Namespace) -> Config:
     seed_by_place(cfg)
     if args.resume:
         resume(cfg, args.resume)
+    if cfg.get('load_from'):
+        start_from(cfg, partial=args.allow_partial_weights)
     return cfg
 
 
@@ -120,8 +123,6 @@ def resume(cfg: Config, checkpoint: str) -> None:
     """Continue from a checkpoint; 'auto' is the last one of the work_dir."""
     if checkpoint == 'auto':
         checkpoint = last_checkpoint(cfg.work_dir)
-    elif not os.path.isfile(checkpoint):
-        raise UsageError(f'--resume {checkpoint}: there is no such file')
     if not checkpoint:
         print_log(
             f'--resume: {cfg.work_dir} holds no checkpoint, so the run '
@@ -129,8 +130,13 @@ def resume(cfg: Config, checkpoint: str) -> None:
         )
         return
     cfg.resume, cfg.load_from = True, checkpoint
-    # every weight comes from the checkpoint: no download for nothing
-    if cfg.model.get('backbone', {}).get('init_cfg'):
+
+
+def start_from(cfg: Config, *, partial: bool) -> None:
+    """Start from a checkpoint of a whole model."""
+    cfg.load_from = str(locate(cfg.load_from))
+    # every weight comes from there: download no others for nothing
+    if not partial and cfg.model.get('backbone', {}).get('init_cfg'):
         cfg.model.backbone.init_cfg = None
 
 

@@ -6,6 +6,7 @@ from copy import deepcopy
 
 from mmengine.config import Config, ConfigDict
 
+from ..checkpoints import locate
 from .errors import UsageError
 from .settings import common_config
 
@@ -20,9 +21,7 @@ META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 def test_config(args: Namespace) -> Config:
     """The config of a test run."""
     cfg = common_config(args)
-    if not os.path.isfile(args.checkpoint):
-        raise UsageError(f'there is no checkpoint file {args.checkpoint}')
-    cfg.load_from = args.checkpoint
+    cfg.load_from = str(locate(args.checkpoint))
     if args.out:
         keep_predictions(cfg, args.out)
     if args.show_dir:

@@ -1,0 +1,183 @@
+"""Load weights into a backbone: all of them, or an error."""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from mmengine.logging import print_log
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from .dialects import Found, recognise, to_ours
+from .errors import CheckpointError
+from .fetch import locate
+from .files import read_weights
+
+
+def load_pretrained(
+    module: nn.Module,
+    checkpoint: str | None = None,
+    *,
+    prefix: str | None = None,
+    allow_partial: bool = False,
+    **unknown: object,
+) -> None:
+    """Give a backbone published weights of any known dialect.
+
+    What a backbone never has is passed over in silence: heads, PVT's class
+    token and final norm, and stages beyond the last one that was built.
+
+    Args:
+        module: a backbone with our names.
+        checkpoint: ``pvt://NAME``, an http(s) address or a file.
+        prefix: use only keys of the file that begin with it.
+        allow_partial: say what is missing, but go on.
+
+    Raises:
+        CheckpointError: no file, an unsafe or unknown one, or one that does
+            not hold every parameter in the right shape.
+    """
+    if unknown or not checkpoint:
+        raise CheckpointError(
+            "init_cfg of type 'Pretrained' needs checkpoint and knows prefix "
+            f'and allow_partial; got {sorted(unknown) or "no checkpoint"}'
+        )
+    path = locate(checkpoint)
+    weights = read_weights(path)
+    if prefix:
+        weights = {k: v for k, v in weights.items() if k.startswith(prefix)}
+    try:
+        found, translation = to_ours(weights)
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+    state = backbone_of(translation.state)
+    problems = compare(module.state_dict(), state)
+    if any(problems.values()):
+        message = explain(module, path, found, state, problems)
+        if not allow_partial:
+            raise CheckpointError(message)
+        print_log(message, 'current', logging.WARNING)
+        state = {k: v for k, v in state.items() if k not in problems['shape']}
+    module.load_state_dict(state, strict=False)
+    report(module, state, path, found)
+
+
+def backbone_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's tensors without prefix, of a state dict in our names."""
+    prefix = recognise(state).prefix
+    return {
+        key.removeprefix(prefix): value
+        for key, value in state.items()
+        if key.startswith(prefix)
+    }
+
+
+def compare(
+    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> dict[str, list[str]]:
+    """What is missing, unexpected and of another shape."""
+    stages = {stage_of(key) for key in wanted}
+    return {
+        'missing': [
+            key
+            for key in wanted
+            if key not in state and not key.endswith('num_batches_tracked')
+        ],
+        'unexpected': [
+            key
+            for key in state
+            if key not in wanted
+            and stage_of(key) in stages
+            and not classifier_only(key, wanted)
+        ],
+        'shape': [
+            key
+            for key in wanted
+            if key in state and state[key].shape != wanted[key].shape
+        ],
+    }
+
+
+def stage_of(key: str) -> int:
+    """Number of the stage that a key belongs to; -1 before the first."""
+    match = re.match(r'stages\.(\d+)\.', key)
+    return int(match[1]) if match else -1
+
+
+def classifier_only(key: str, wanted: Iterable[str]) -> bool:
+    """Whether only a classifier has this key: a head, PVT's class token."""
+    if key.startswith('head.') or key.endswith('.cls_token'):
+        return True
+    stage = key.split('.norm.')[0]
+    return '.norm.' in key and f'{stage}.pos_embed' in wanted
+
+
+def explain(
+    module: nn.Module,
+    path: object,
+    found: Found,
+    state: Mapping[str, Tensor],
+    problems: Mapping[str, list[str]],
+) -> str:
+    """All that does not fit, for a person."""
+    wanted = module.state_dict()
+    lines = [
+        f'{path} does not fit this backbone: the file holds {found} with '
+        f'{shape_of(state)}, the backbone is {type(module).__name__} with '
+        f'{shape_of(wanted)}.'
+    ]
+    for name, keys in problems.items():
+        if keys:
+            lines.append(f'  {name} ({len(keys)}):')
+        for key in keys[:8]:
+            text = key
+            if name == 'shape':
+                there, here = tuple(state[key].shape), tuple(wanted[key].shape)
+                text += f': {there} in the file, {here} here'
+            lines.append(f'    {text}')
+        if len(keys) > 8:
+            lines.append(f'    ... and {len(keys) - 8} more')
+    lines.append(
+        '  Take the file of this arch, or --allow-partial-weights to start '
+        'without the rest.'
+    )
+    return '\n'.join(lines)
+
+
+def shape_of(state: Mapping[str, Tensor]) -> str:
+    """The depths and widths of a backbone with our names."""
+    blocks, dims = Counter(), {}
+    for key, value in state.items():
+        match = re.match(
+            r'stages\.(\d+)\.(?:paths\.0\.)?blocks\.\d+\.norm1\.weight$', key
+        )
+        if match:
+            blocks[match[1]] += 1
+            dims[match[1]] = len(value)
+    depths = ', '.join(str(blocks[stage]) for stage in sorted(blocks))
+    widths = ', '.join(str(dims[stage]) for stage in sorted(dims))
+    return f'depths {depths or "?"} and dims {widths or "?"}'
+
+
+def report(
+    module: nn.Module, state: Mapping[str, Tensor], path: object, found: Found
+) -> None:
+    """Log what came."""
+    parameters = dict(module.named_parameters())
+    total = sum(p.numel() for p in parameters.values())
+    came = sum(p.numel() for k, p in parameters.items() if k in state)
+    share = '100 %' if came == total else f'only {came / total:.1%}'
+    print_log(
+        f'loaded {share} of {total:,} parameters from {path} ({found})',
+        'current',
+        logging.INFO if came == total else logging.WARNING,
+    )
+
+
+@CheckpointLoader.register_scheme(prefixes='pvt://')
+def load_from_zoo(
+    filename: str, map_location: object = None
+) -> dict[str, Tensor]:
+    """What ``load_from='pvt://NAME'`` loads, in our names."""
+    return to_ours(read_weights(locate(filename)))[1].state

@@ -141,12 +141,15 @@ class Pyramid(BaseModule):
             CheckpointError: no such file, an unsafe or unknown one, or one
                 that does not hold every parameter of the backbone.
         """
-        cfg = self.init_cfg
-        if isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained':
-            load_pretrained(self, **{k: cfg[k] for k in cfg if k != 'type'})
-            self.is_init = True
-        else:
-            super().init_weights()
+        given = self.init_cfg or []
+        cfgs = [given] if isinstance(given, Mapping) else given
+        files = [cfg for cfg in cfgs if cfg.get('type') == 'Pretrained']
+        self.init_cfg = [cfg for cfg in cfgs if cfg not in files]
+        super().init_weights()
+        self.init_cfg = given
+        for cfg in files:
+            options = {key: cfg[key] for key in cfg if key != 'type'}
+            load_pretrained(self, **options)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         maps = []

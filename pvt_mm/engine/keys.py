@@ -24,6 +24,7 @@ REGISTRIES = (
     mm.VISUALIZERS,
     mm.VISBACKENDS,
     mm.TASK_UTILS,
+    mm.WEIGHT_INITIALIZERS,
     mm.LOG_PROCESSORS,
 )
 # Read from the config by mmengine's Runner or by our tools, not arguments.
@@ -81,8 +82,10 @@ def read_by_runner(cfg: Config, name: str) -> bool:
     return name in parameters(Runner) | TOP_LEVEL
 
 
-def known_keys(path: list[str], node: Mapping, scope: str | None) -> set[str]:
-    """The keys that may be added to a dict of the config."""
+def known_keys(
+    path: list[str], node: Mapping, scope: str | None
+) -> set[str] | None:
+    """The keys that may be added to a dict of the config; None: any key."""
     if not path:
         return parameters(Runner) | TOP_LEVEL
     known = {'_delete_', 'type'}
@@ -90,9 +93,13 @@ def known_keys(path: list[str], node: Mapping, scope: str | None) -> set[str]:
         known |= EXTRA.get(path[0], set())
         if path[0].endswith('_dataloader'):
             known |= parameters(DataLoader) | LOADER
+    if path[-1] == 'init_cfg':
+        known |= {'allow_partial'}  # of our backbones
     owner = node.get('type')
     if isinstance(owner, str):
         owner = find_class(owner, scope or 'mmengine')
+        if owner is None:
+            return None
     return known | (parameters(owner) if owner else set())
 
 

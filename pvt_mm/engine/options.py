@@ -60,7 +60,7 @@ def check(cfg: Config, key: str) -> None:
     for depth, part in enumerate(path):
         if node is None:
             return
-        known: set[str] = set()
+        known: set[str] | None = set()
         if isinstance(node, list | tuple):
             if part.isdigit() and int(part) < len(node):
                 node = node[int(part)]
@@ -70,7 +70,7 @@ def check(cfg: Config, key: str) -> None:
                 node = node[part]
                 continue
             known = known_keys(path[:depth], node, cfg.get('default_scope'))
-        if part not in known:
+        if known is not None and part not in known:
             fail(cfg, key, ['.'.join([*path[:depth], k]) for k in known])
         return
 

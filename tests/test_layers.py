@@ -88,3 +88,11 @@ def test_drop_path_keeps_the_mean():
 def test_drop_path_rate_is_a_probability(rate):
     with pytest.raises(ValueError, match='not in'):
         DropPath(rate)
+
+
+@pytest.mark.parametrize('batch', [1, 2])
+def test_convolutions_keep_channels_last(batch):
+    x = to_map(torch.randn(batch, 40, 16), (5, 8))
+    assert x.stride() == (640, 1, 128, 16)
+    y = torch.nn.Conv2d(16, 16, 3, padding=1, groups=16)(x)
+    assert to_tokens(y).data_ptr() == y.data_ptr()

@@ -14,9 +14,10 @@ from .translate import covers, translate
 
 State = Mapping[str, Tensor]
 
+# In this order: PVT has PVT v2's mark too.
 OURS = (
     Dialect('pvt_mm', 'PVT', ('stages.0.pos_embed',), ()),
-    Dialect('pvt_mm', 'PVTv2', ('stages.0.blocks.0.mlp.dwconv.weight',), ()),
+    Dialect('pvt_mm', 'PVTv2', ('stages.0.patch_embed.proj.weight',), ()),
     Dialect('pvt_mm', 'MPViT', ('stages.0.aggregate.conv.weight',), ()),
 )
 DIALECTS = (*OURS, *MPVIT_DIALECTS, *PVT_DIALECTS)

@@ -34,13 +34,14 @@ def start_processes(cfg: Config, launcher: str) -> None:
             'tools/dist_train.sh CONFIG PROCESSES'
         )
     distributed.init_process_group('gloo')
-    wrapper = cfg.setdefault('model_wrapper_cfg', {})
-    wrapper.setdefault('type', 'MMDistributedDataParallel')
-    wrapper.setdefault('broadcast_buffers', False)
-    wrapper.setdefault(
-        'find_unused_parameters', cfg.get('find_unused_parameters', False)
-    )
-    wrapper['device_ids'] = None
+    unused = cfg.get('find_unused_parameters', False)
+    cfg.model_wrapper_cfg = {
+        'type': 'MMDistributedDataParallel',
+        'broadcast_buffers': False,
+        'find_unused_parameters': unused,
+        **(cfg.get('model_wrapper_cfg') or {}),
+        'device_ids': None,
+    }
     if replace_sync_bn(cfg.model):
         print_log('No GPU: every SyncBN is a BN in this run.')
 

@@ -78,8 +78,9 @@ def seed_by_place(cfg: Config) -> None:
         return
     cfg.custom_hooks = [*hooks, dict(type=name)]
     # so that the config written to the work dir can be run by any tool
-    imports = cfg.setdefault('custom_imports', {}).get('imports', [])
-    cfg.custom_imports.imports = [*imports, home]
+    known = cfg.get('custom_imports') or {}
+    imports = [*known.get('imports', []), home]
+    cfg.custom_imports = {**known, 'imports': imports}
 
 
 def use_amp(cfg: Config) -> None:

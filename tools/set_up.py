@@ -205,7 +205,7 @@ def install_mmcv() -> None:
 
 def try_wheel(wheel: Path) -> bool:
     say(f'installing {wheel.name} of {wheel.parent}')
-    run(PYTHON, '-m', 'pip', 'uninstall', '--quiet', '--yes', 'mmcv')
+    run(PYTHON, '-m', 'pip', 'uninstall', '-qq', '--yes', 'mmcv')
     if try_pip(wheel):
         return False
     # OpenCV needs libGL, which a machine without a screen may not have; its

@@ -1,0 +1,6 @@
+_base_ = './_base_/classifier_300e_imagenet.py'
+model = dict(
+    backbone=dict(
+        type='PVT', arch='small', class_token=True, drop_path_rate=0.1
+    )
+)

@@ -1,0 +1,6 @@
+_base_ = './_base_/classifier_100e_cifar10.py'
+model = dict(
+    backbone=dict(
+        type='PVT', arch='tiny', class_token=True, drop_path_rate=0.1
+    )
+)

@@ -1,0 +1,2 @@
+_base_ = './_base_/classifier_300e_imagenet.py'
+model = dict(backbone=dict(type='PVTv2', arch='b0', drop_path_rate=0.1))

@@ -1,0 +1,30 @@
+"""How often the right class is among the best scores."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
+from torch import Tensor
+
+
+@METRICS.register_module()
+class TopAccuracy(BaseMetric):
+    """Top-1 and top-5 accuracy in percent.
+
+    ``process`` takes what PyramidClassifier predicts: scores
+    (B, num_classes) and labels (B,). With five classes or fewer there is no
+    top-5.
+    """
+
+    def process(self, data_batch: Any, data_samples: Sequence[Tensor]) -> None:
+        scores, labels = data_samples
+        best = scores.topk(min(5, scores.shape[1])).indices.cpu()
+        hits = best == labels.cpu()[:, None]
+        self.results += [row.tolist() for row in hits]
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        scores = {'top1': 100 * sum(row[0] for row in results) / len(results)}
+        if len(results[0]) == 5:
+            scores['top5'] = 100 * sum(map(any, results)) / len(results)
+        return scores

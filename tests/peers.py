@@ -1,5 +1,6 @@
 """The same backbones in other libraries: what our converters are held to."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -75,21 +76,24 @@ def fill(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def official_eps(model: nn.Module, loose: tuple[str, ...]) -> nn.Module:
+def official_eps(model: nn.Module, *loose: str) -> nn.Module:
     """Set every LayerNorm to the official eps.
 
     Args:
         model: one that has 1e-6 in all of them.
-        loose: patch embeddings and reductions, where it is PyTorch's 1e-5:
-            a part of the name of each.
+        loose: patterns of the ends of names, patch embeddings and
+            reductions, where the official eps is PyTorch's 1e-5.
     """
-    found = set()
-    for name, module in model.named_modules():
-        parts = [part for part in loose if part in name]
-        if isinstance(module, nn.LayerNorm) and parts:
-            module.eps = 1e-5
-            found.update(parts)
-    assert found == set(loose)
+    for pattern in loose:
+        norms = [
+            module
+            for name, module in model.named_modules()
+            if re.search(f'{pattern}$', name)
+        ]
+        assert norms, pattern
+        for norm in norms:
+            assert norm.eps == 1e-6
+            norm.eps = 1e-5
     return model
 
 

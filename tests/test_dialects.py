@@ -9,8 +9,12 @@ import torch
 from pvt_mm.checkpoints import CheckpointError, convert, read_weights
 from pvt_mm.checkpoints.dialects import from_ours, to_ours
 
-EPS_V2 = ('patch_embedding', 'attention.layer_norm')
-EPS_PVT = ('patch_embeddings', 'attention.self.layer_norm')
+# transformers has eps 1e-6 in these norms too.
+EPS_V2 = (r'patch_embedding\.layer_norm', r'attention\.layer_norm')
+EPS_PVT = (
+    r'patch_embeddings\.\d\.layer_norm',
+    r'attention\.self\.layer_norm',
+)
 
 
 @pytest.fixture(autouse=True)
@@ -113,8 +117,7 @@ def test_transformers_pvt_v2(arch):
     theirs = peers.transformers_pvt_v2(arch)
     ours = check_round_trip(theirs, 'transformers')
     check_round_trip(theirs.pvt_v2, 'transformers')
-    # transformers has 1e-6 in every norm.
-    peers.official_eps(theirs, EPS_V2)
+    peers.official_eps(theirs, *EPS_V2)
     image = golden.image((1, 3, 64, 96))
     maps = maps_of(f'pvt_v2_{arch}', ours, image)
     assert peers.distance(maps, peers.transformers_maps(theirs, image)) < 1e-5
@@ -126,7 +129,7 @@ def test_transformers_pvt():
     theirs = peers.transformers_pvt()
     ours = check_round_trip(theirs, 'transformers')
     check_round_trip(theirs.pvt, 'transformers')
-    peers.official_eps(theirs, EPS_PVT)
+    peers.official_eps(theirs, *EPS_PVT)
     image = golden.image((1, 3, 224, 224))  # transformers knows no other
     model = classifier('pvt_tiny', ours)
     assert peers.distance([model(image)], [theirs(image).logits]) < 1e-5

@@ -1,0 +1,7 @@
+_base_ = './_base_/cascade_mask_rcnn_3x_ms_coco.py'
+model = dict(
+    backbone=dict(
+        type='PVTv2', arch='b2', init_cfg=dict(checkpoint='pvt://pvt_v2_b2')
+    ),
+    neck=dict(in_channels=[64, 128, 320, 512]),
+)

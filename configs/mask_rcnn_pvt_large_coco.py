@@ -1,0 +1,8 @@
+_base_ = './_base_/mask_rcnn_1x_batch8_coco.py'
+weights = dict(checkpoint='pvt://pvt_large')
+model = dict(
+    backbone=dict(
+        type='PVT', arch='large', drop_path_rate=0.0, init_cfg=weights
+    ),
+    neck=dict(in_channels=[64, 128, 320, 512]),
+)

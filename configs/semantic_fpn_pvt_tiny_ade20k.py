@@ -1,0 +1,7 @@
+_base_ = './_base_/semantic_fpn_40k_ade20k.py'
+model = dict(
+    backbone=dict(
+        type='PVT', arch='tiny', init_cfg=dict(checkpoint='pvt://pvt_tiny')
+    ),
+    neck=dict(in_channels=[64, 128, 320, 512]),
+)

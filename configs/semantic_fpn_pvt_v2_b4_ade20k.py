@@ -1,0 +1,7 @@
+_base_ = './_base_/semantic_fpn_40k_ade20k.py'
+model = dict(
+    backbone=dict(
+        type='PVTv2', arch='b4', init_cfg=dict(checkpoint='pvt://pvt_v2_b4')
+    ),
+    neck=dict(in_channels=[64, 128, 320, 512]),
+)

@@ -1,0 +1,7 @@
+_base_ = './_base_/upernet_160k_ade20k.py'
+weights = dict(checkpoint='pvt://pvt_v2_b2_li')
+model = dict(
+    backbone=dict(type='PVTv2', arch='b2_li', init_cfg=weights),
+    decode_head=dict(in_channels=[64, 128, 320, 512]),
+    auxiliary_head=dict(in_channels=320),
+)

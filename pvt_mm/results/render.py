@@ -1,0 +1,166 @@
+"""Rows -> a table for README.md, and metafile.yml for the MM tools."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from mmengine.config import Config
+
+from ..engine.errors import UsageError
+from .table import FAMILIES, KINDS, ROOT, Row, family_results
+
+# Metrics of a method, in the order shown, and how they are headed.
+SHOWN = {
+    'classifier': (('top1',), 'top-1'),
+    'mask_rcnn': (('box_AP', 'mask_AP'), 'box / mask AP'),
+    'cascade_mask_rcnn': (('box_AP', 'mask_AP'), 'box / mask AP'),
+    'semantic_fpn': (('mIoU',), 'mIoU'),
+    'upernet': (('mIoU',), 'mIoU'),
+}
+BOX = (('box_AP',), 'box AP')
+HEAD = ('config', 'metric', *KINDS)
+PAPERS = {
+    'pvt': ('2102.12122', 'Pyramid Vision Transformer'),
+    'pvt_v2': ('2106.13797', 'PVT v2'),
+    'mpvit': ('2112.11010', 'MPViT: Multi-Path Vision Transformer'),
+}
+TASKS = {
+    'box_AP': ('Object Detection', 'COCO', 'box AP'),
+    'mask_AP': ('Instance Segmentation', 'COCO', 'mask AP'),
+    'mIoU': ('Semantic Segmentation', 'ADE20K', 'mIoU'),
+    'top1': ('Image Classification', 'ImageNet-1k', 'Top 1 Accuracy'),
+    'top5': ('Image Classification', 'ImageNet-1k', 'Top 5 Accuracy'),
+}
+
+
+def shown(name: str) -> tuple[tuple[str, ...], str]:
+    """The metrics of a config by its name, and their heading."""
+    fits = [method for method in SHOWN if name.startswith(method + '_')]
+    return SHOWN[max(fits, key=len)] if fits else BOX
+
+
+def cell(rows: Sequence[Row], metrics: Sequence[str]) -> str:
+    """The first row's numbers that are there, as printed."""
+    for row in rows:
+        values = [row.metrics.get(metric, '-') for metric in metrics]
+        if set(values) != {'-'}:
+            return ' / '.join(values)
+    return ''
+
+
+def by_name(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows that have a config, by its name."""
+    groups = {}
+    for row in rows:
+        if not row.no_config:
+            groups.setdefault(row.name, []).append(row)
+    return groups
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """One line per config, one column per kind of source."""
+    lines = [HEAD, ('---',) * len(HEAD)]
+    for name, group in by_name(rows).items():
+        metrics, heading = shown(name)
+        cells = [
+            cell([row for row in group if row.kind == kind], metrics)
+            for kind in KINDS
+        ]
+        lines.append((f'[{name}](configs/{name}.py)', heading, *cells))
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def insert(text: str, name: str, content: str) -> str:
+    """Put content between <!-- NAME --> and <!-- /NAME -->.
+
+    Raises:
+        UsageError: the text has no such pair of marks.
+    """
+    pattern = f'(<!-- {name} -->\n).*?(<!-- /{name} -->)'
+    fill = rf'\1\n{content}\n\n\2'
+    text, count = re.subn(pattern, fill, text, count=1, flags=re.DOTALL)
+    if not count:
+        raise UsageError(f'no marks <!-- {name} --> and <!-- /{name} -->')
+    return text
+
+
+def metafile(family: str, rows: Sequence[Row]) -> str:
+    """The family's models in OpenMMLab's form."""
+    number, title = PAPERS[family]
+    collection = {
+        'Name': FAMILIES[family],
+        'Paper': {
+            'URL': f'https://arxiv.org/abs/{number}',
+            'Title': title,
+        },
+        'README': 'README.md',
+    }
+    models = [
+        model(family, name, group) for name, group in by_name(rows).items()
+    ]
+    content = {'Collections': [collection], 'Models': models}
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+def model(family: str, name: str, rows: Sequence[Row]) -> dict:
+    """One config: how it is trained and the best-trusted numbers for it."""
+    cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    row = next((row for row in rows if row.metrics), rows[0])
+    results = [
+        {
+            'Task': TASKS[key][0],
+            'Dataset': TASKS[key][1],
+            'Metrics': {TASKS[key][2]: float(value)},
+        }
+        for key, value in row.metrics.items()
+        if key in TASKS
+    ]
+    weights = [row.weights for row in rows if row.weights]
+    return {
+        'Name': name,
+        'In Collection': FAMILIES[family],
+        'Config': f'configs/{name}.py',
+        'Metadata': training(cfg),
+        'Results': results,
+        **({'Weights': weights[0]} if weights else {}),
+    }
+
+
+def training(cfg: Config) -> dict:
+    """What the config says about training."""
+    loop = cfg.train_cfg
+    steps = (
+        {'Epochs': loop.max_epochs}
+        if 'max_epochs' in loop
+        else {'Iterations': loop.max_iters}
+    )
+    return {
+        'Training Techniques': [cfg.optim_wrapper.optimizer.type],
+        'Batch Size': cfg.auto_scale_lr.base_batch_size,
+        **steps,
+    }
+
+
+def render(root: Path = ROOT) -> dict[Path, str]:
+    """Every generated file with its content."""
+    readme = root / 'README.md'
+    text = readme.read_text()
+    files, metafiles = {}, []
+    for family in FAMILIES:
+        rows = family_results(family)
+        text = insert(text, f'results:{family}', markdown(rows))
+        path = f'results/{family}/metafile.yml'
+        files[root / path] = metafile(family, rows)
+        metafiles.append(path)
+    files[readme] = text
+    index = yaml.safe_dump({'Import': metafiles})
+    return {**files, root / 'model-index.yml': index}
+
+
+def main() -> None:
+    """Write every generated file that is not as it should be."""
+    for path, content in render().items():
+        if not path.exists() or path.read_text() != content:
+            path.write_text(content)
+            print(path.relative_to(ROOT))

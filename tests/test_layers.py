@@ -2,13 +2,16 @@
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from pvt_mm.layers import (
+    ConvMlp,
     DropPath,
     PatchEmbed,
     PooledReduction,
     ReducedAttention,
     drop_path_rates,
+    mlp,
     strided_reduction,
     to_map,
     to_tokens,
@@ -96,3 +99,93 @@ def test_convolutions_keep_channels_last(batch):
     assert x.stride() == (640, 1, 128, 16)
     y = torch.nn.Conv2d(16, 16, 3, padding=1, groups=16)(x)
     assert to_tokens(y).data_ptr() == y.data_ptr()
+
+
+@pytest.fixture
+def bands(monkeypatch):
+    """Three rows at a time of the map in mlp_case."""
+    monkeypatch.setattr(mlp, 'BAND', 2 * 3 * 9 * 16 * 8)
+
+
+def mlp_case():
+    """A feed-forward network, 2 x 10 x 9 tokens, and their size."""
+    torch.manual_seed(0)
+    layer = ConvMlp(4, 16, torch.nn.ReLU()).double()
+    return layer, torch.randn(2, 90, 4, dtype=torch.float64), (10, 9)
+
+
+def grads(layer, x, size, uses=1):
+    """Result and gradients of input and parameters."""
+    layer.zero_grad()
+    x = x.clone().requires_grad_()
+    y = x
+    for _ in range(uses):
+        y = layer(y, size)
+    y.square().sum().backward()
+    return [y, x.grad, *(p.grad.clone() for p in layer.parameters())]
+
+
+@pytest.mark.parametrize('uses', [1, 2])
+def test_bands_equal_the_whole(bands, monkeypatch, uses):
+    layer, x, size = mlp_case()
+    assert layer.band_height(x, size) == 3
+    banded = grads(layer, x, size, uses)
+    monkeypatch.setattr(mlp, 'BAND', 1 << 30)
+    assert layer.band_height(x, size) is None
+    whole = grads(layer, x, size, uses)
+    for a, b in zip(banded, whole, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_bands_pass_gradcheck(bands):
+    layer, x, size = mlp_case()
+    x.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: layer(x, size), x, fast_mode=True
+    )
+    assert torch.autograd.gradgradcheck(
+        lambda x: layer(x, size), x, fast_mode=True
+    )
+
+
+def test_bands_keep_only_their_input(bands):
+    layer, x, size = mlp_case()
+    kept = []
+    hooks = torch.autograd.graph.saved_tensors_hooks
+    with hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
+        layer(x.requires_grad_(), size)
+    assert not any(16 in shape[-1:] for shape in kept)
+
+
+def test_bands_in_a_checkpoint_and_under_autocast(bands):
+    layer, x, size = mlp_case()
+    plain = grads(layer, x, size)
+
+    class Outer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = layer
+
+        def forward(self, x, size):
+            return checkpoint(self.inner, x, size, use_reentrant=False)
+
+    for a, b in zip(grads(Outer(), x, size), plain, strict=True):
+        torch.testing.assert_close(a, b)
+    layer.float()
+    with torch.autocast('cpu', torch.bfloat16):
+        low = grads(layer, x.float(), size)
+    for a, b in zip(low, plain, strict=True):
+        error = (a.double() - b).norm() / b.norm()
+        assert error < 0.03
+
+
+def test_bands_under_torch_func(bands):
+    layer, x, size = mlp_case()
+    expected = grads(layer, x, size)[1]
+
+    def loss(x):
+        return layer(x, size).square().sum()
+
+    torch.testing.assert_close(torch.func.grad(loss)(x), expected)
+    single = torch.func.vmap(torch.func.grad(loss))(x[:, None])
+    torch.testing.assert_close(single[:, 0], expected)

@@ -1,8 +1,17 @@
 """Feed-forward networks of a block."""
 
-from torch import Tensor, nn
+from functools import partial
 
-from .tokens import Size, to_map, to_tokens
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .tokens import Size
+
+# Bytes of hidden features at a time on the CPU: what stays in its cache and
+# below the size at which the C library returns memory to the system after
+# each use, so that every page has to be made and cleared again.
+BAND = 16 * 2**20
 
 
 class Mlp(nn.Module):
@@ -29,6 +38,9 @@ class Mlp(nn.Module):
 class ConvMlp(nn.Module):
     """Mlp with a 3x3 depthwise convolution (PVT v2, section 3.4).
 
+    Hidden features of more than ``BAND`` bytes are never there at once: they
+    are made in bands of rows, and again in the backward pass.
+
     Args:
         dim: channels C of a token.
         hidden: channels between the layers.
@@ -50,5 +62,39 @@ class ConvMlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
-        x = to_map(self.inner_act(self.fc1(x)), size)
-        return self.fc2(self.act(to_tokens(self.dwconv(x))))
+        rows = self.band_height(x, size)
+        x = x.unflatten(1, size)  # (B, H, W, C)
+        if rows is None:
+            return self.band(x, 0, size[0]).flatten(1, 2)
+        band = self.band
+        if torch.is_grad_enabled():
+            band = partial(
+                checkpoint, band, use_reentrant=False, preserve_rng_state=False
+            )
+        out = []
+        for start in range(0, size[0], rows):
+            # The convolution looks one row beyond the band at either side.
+            first = max(start - 1, 0)
+            part = x[:, first : start + rows + 1]
+            out.append(band(part, start - first, rows))
+        return torch.cat(out, dim=1).flatten(1, 2)
+
+    def band(self, x: Tensor, start: int, rows: int) -> Tensor:
+        """Rows start:start + rows of the result, (B, rows, W, C)"""
+        x = self.inner_act(self.fc1(x)).permute(0, 3, 1, 2)
+        x = self.dwconv(x)[:, :, start : start + rows].permute(0, 2, 3, 1)
+        return self.fc2(self.act(x))
+
+    def band_height(self, x: Tensor, size: Size) -> int | None:
+        """Rows to compute at a time; None for all, kept for backward."""
+        if torch.compiler.is_compiling() or in_transform():
+            return None  # the compiler plans memory itself
+        row = len(x) * size[1] * self.fc1.out_features * x.element_size()
+        if row * size[0] <= BAND:
+            return None
+        return max(BAND // row, 1) if x.device.type == 'cpu' else size[0]
+
+
+def in_transform() -> bool:
+    """Whether a transform of torch.func runs; it knows no checkpointing."""
+    return torch._C._functorch.peek_interpreter_stack() is not None

@@ -29,9 +29,15 @@ class PyramidPool(nn.Module):
 
     def __init__(self, dim: int, conv: Conv) -> None:
         super().__init__()
+        if dim % len(POOLS):
+            raise ValueError(
+                f'ConcatFusionHead: the last width {dim} is not a '
+                f'multiple of {len(POOLS)}'
+            )
         self.pools = nn.ModuleList(
             nn.Sequential(
-                nn.AdaptiveMaxPool2d(cells), nn.Conv2d(dim, dim // 4, 1)
+                nn.AdaptiveMaxPool2d(cells),
+                nn.Conv2d(dim, dim // len(POOLS), 1),
             )
             for cells in POOLS
         )
@@ -64,6 +70,9 @@ class ConcatFusionHead(BaseDecodeHead):
     Shape:
         maps (B, Ci, H / 2^(i+1), W / 2^(i+1)) -> (B, num_classes, H / 4,
         W / 4), or (B, num_classes, H, W) if not classify_first
+
+    Raises:
+        ValueError: Cn is not a multiple of four.
     """
 
     def __init__(

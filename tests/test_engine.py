@@ -179,6 +179,15 @@ def test_missing_weights(capsys, drawn, tmp_path):
         (['configs/retinanet_pvt_v2_b22_coco.py'], COCO),
         ([RETINANET, '--cfg-options', 'model.backbone.arch=b9'], 'b9'),
         ([RETINANET, '--cfg-options', 'model.neck.type=FPM'], 'FPM'),
+        (
+            [RETINANET, '--cfg-options', 'model.bbox_head.num_classes=80'],
+            'the data set has 5 classes, but the model has '
+            'model.bbox_head.num_classes=80',
+        ),
+        (
+            [COCO, '--cfg-options', 'model.backbone.init_cfg=None'],
+            'compare metainfo.classes',
+        ),
         ([RETINANET, '--launcher', 'pytorch'], 'dist_train.sh'),
         ([RETINANET, '--launcher', 'slurm'], 'needs a GPU'),
         ([RETINANET, '--amp'], '--amp needs a GPU'),

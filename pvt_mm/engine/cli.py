@@ -13,7 +13,13 @@ from ..checkpoints import CheckpointError
 from .errors import UsageError
 from .gate import check_fit
 from .options import Options
-from .preflight import check_annotations, check_data, check_weights
+from .preflight import (
+    EMPTY,
+    check_annotations,
+    check_data,
+    check_dataset,
+    check_weights,
+)
 from .processes import start_processes
 from .settings import train_config
 from .testing import test_config
@@ -99,7 +105,7 @@ def train(argv: Sequence[str] | None = None) -> None:
     start_processes(cfg, args.launcher)
     with building(cfg, args.config):
         runner = Runner.from_cfg(cfg)
-        check_not_empty(runner.train_loop.dataloader.dataset)
+        check_dataset(cfg, runner.train_loop.dataloader.dataset)
     if cfg.get('load_from'):
         part = '' if cfg.get('resume') else 'backbone.'
         partial = args.allow_partial_weights
@@ -115,6 +121,7 @@ def test(argv: Sequence[str] | None = None) -> None:
     start_processes(cfg, args.launcher)
     with building(cfg, args.config):
         runner = Runner.from_cfg(cfg)
+        check_dataset(cfg, runner.test_loop.dataloader.dataset)
     check_fit(runner.model, cfg.load_from)
     runner.test()
 
@@ -124,24 +131,17 @@ def building(cfg: Config, name: str) -> Iterator[None]:
     """Turn what goes wrong while a run is built into one sentence."""
     try:
         yield
-    except CheckpointError:
+    except (CheckpointError, UsageError):
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         check_annotations(cfg)
         what = str(error.args[0] if error.args else error)
+        if 'need at least one array' in what:  # mmengine's empty data set
+            raise UsageError(EMPTY) from error
         what = what.split(' Please check whether')[0].rstrip('.')
         raise UsageError(
             f'{name} cannot be built: {type(error).__name__}: {what}'
         ) from error
-
-
-def check_not_empty(dataset: object) -> None:
-    """Stop at a training set without a usable image."""
-    if len(dataset) == 0:
-        raise UsageError(
-            'the training set has no image with an object of its classes: '
-            'compare metainfo.classes with the names in the annotation file'
-        )
 
 
 def run(main: Callable[[], None]) -> int:

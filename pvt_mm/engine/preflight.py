@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from mmengine.config import Config
 
 from ..checkpoints import locate
 from .errors import UsageError
+from .keys import walk
 
 # How to get a data set: what the message says after the missing path.
 SOURCES = {
@@ -22,7 +24,15 @@ SOURCES = {
         'ADEChallengeData2016.zip and unpack it in data/ade'
     ),
 }
+# The class counts that must be the data set's; an RPN has its own.
+HEAD = re.compile(
+    r'(^|\.)(bbox|mask|decode|auxiliary|cls)_head(\.\d+)?\.num_classes$'
+)
 ELSEWHERE = 'or name the folder that has it: --cfg-options data_root=FOLDER'
+EMPTY = (
+    'no image of the data set has an object of its classes: compare '
+    'metainfo.classes with the names in the annotation file'
+)
 DEMO = 'to see a model learn from drawn images first: make train'
 
 
@@ -99,6 +109,26 @@ def check_path(path: str, dataset: Mapping) -> None:
     raise UsageError(
         f'{path} {state} (looked for in {os.getcwd()}); {"; ".join(remedies)}.'
     )
+
+
+def check_dataset(cfg: Config, dataset: Any) -> None:
+    """Stop at a built data set that the model cannot learn or be tested on.
+
+    A wrong number of classes would be an index error after the first epoch.
+    """
+    if len(dataset) == 0:
+        raise UsageError(EMPTY)
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    wrong = [
+        f'model.{name}={count}'
+        for name, count in walk(cfg.model)
+        if classes and HEAD.search(name) and count != len(classes)
+    ]
+    if wrong:
+        raise UsageError(
+            f'the data set has {len(classes)} classes, but the model has '
+            f'{" and ".join(wrong)}: make them equal'
+        )
 
 
 def check_annotations(cfg: Config) -> None:

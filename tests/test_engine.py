@@ -320,7 +320,6 @@ def finish(cfg, work_dir, *argv, cut=None):
                 'train_cfg.max_iters': 4,
                 'train_cfg.val_interval': 2,
                 'default_hooks.checkpoint.interval': 2,
-                'model.decode_head.loss_decode.class_weight': None,
             },
             3,
         ),

@@ -1,7 +1,7 @@
 """Pictures of a run: its curves, and predictions beside the truth."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -16,13 +16,17 @@ from mmengine.fileio import load  # noqa: E402
 COLOURS = ('#e6194b', '#0050ff', '#00a040', '#b000c8', '#d06000')
 
 
-def read_scalars(file) -> tuple[list, list]:
-    """mmengine's scalars.json -> records of training, records of scores."""
+def read_scalars(file, scores: Iterable[str] = ()) -> tuple[list, list]:
+    """mmengine's scalars.json -> records of training, records of scores.
+
+    A network that found nothing has no scores there: the named ones are 0.
+    """
     lines = Path(file).read_text().splitlines()
     records = [json.loads(line) for line in lines if line.strip()]
+    nothing = dict.fromkeys(scores, 0.0)
     return (
         [r for r in records if 'loss' in r],
-        [r for r in records if 'loss' not in r],
+        [nothing | r for r in records if 'loss' not in r],
     )
 
 
@@ -35,7 +39,7 @@ def draw_curves(file, scalars, scores: Mapping[str, str], title: str) -> None:
         scores: key of a score in that file -> its name in the legend.
         title: of the picture.
     """
-    losses, points = read_scalars(scalars)
+    losses, points = read_scalars(scalars, scores)
     figure, (top, bottom) = pyplot.subplots(
         2, 1, figsize=(7, 6), layout='constrained'
     )
@@ -130,7 +134,7 @@ def draw_detections(file, annotations, images, results) -> None:
         column[1].set_title('found', fontsize=9)
         draw_boxes(column[0], true_boxes(truth, number, classes))
         found = result['pred_instances']
-        draw_boxes(column[1], found_boxes(found, classes, 0.4))
+        draw_boxes(column[1], found_boxes(found, classes, 0.5))
     save(figure, file)
 
 

@@ -29,6 +29,7 @@ LOG = (
     'time: 0.2  data_time: 0.0  grad_norm: 1.3  loss: 0.5417  loss_cls: 0.27',
     'INFO - Epoch(val) [3][38/38]    coco/bbox_mAP: 0.5150  '
     'coco/bbox_mAP_50: 0.7390  coco/bbox_mAP_75: 0.6110',
+    'ERROR - The testing results of the whole dataset is empty.',
 )
 
 
@@ -166,6 +167,7 @@ def test_screen_shows_progress_time_left_and_scores(demo, capsys):
     assert capsys.readouterr().out.splitlines() == [
         '  epoch 3    40/150  loss 0.5417  0:01:05 left',
         '  held-out images: AP 0.5150  AP50 0.7390',
+        '  held-out images: AP 0, the network finds nothing',
     ]
 
 
@@ -186,7 +188,7 @@ def test_run_keeps_the_log_and_says_why_a_tool_failed(demo, tmp_path):
 def test_summary_judges_the_last_score(demo, tmp_path, capsys, ap, ap50, good):
     file = tmp_path / 'scalars.json'
     rows = [
-        {demo.AP: 0.0, demo.AP50: 0.001, 'step': 0},
+        {'time': 0.1, 'step': 0},  # nothing found: mmdet gives no AP
         {'loss': 1.0, 'step': 1},
         {demo.AP: ap, demo.AP50: ap50, 'step': 1},
     ]

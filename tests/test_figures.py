@@ -44,6 +44,12 @@ def test_read_scalars_parts_losses_from_scores(scalars):
     assert scores == [ROWS[0], ROWS[3]]
 
 
+def test_a_network_that_found_nothing_scores_zero(scalars):
+    scalars.write_text('{"time": 0.1, "step": 0}\n{"AP": 0.5, "step": 1}')
+    scores = read_scalars(scalars, ['AP'])[1]
+    assert [r['AP'] for r in scores] == [0.0, 0.5]
+
+
 def test_curves_are_written_at_a_readable_size(scalars, tmp_path):
     draw_curves(tmp_path / 'new/curves.png', scalars, {'AP': 'AP'}, 'toy')
     picture = cv2.imread(str(tmp_path / 'new/curves.png'))

@@ -34,6 +34,7 @@ PROGRESS = re.compile(
     r'Epoch\(train\) +\[(\d+)\]\[ *(\d+)/(\d+)\].* eta: (\S+) .*loss: (\S+)'
 )
 SCORE = re.compile(rf'Epoch\(val\) .*{AP}: (\S+) +{AP50}: (\S+)')
+NOTHING = 'testing results of the whole dataset is empty'
 
 
 def say(text: str) -> None:
@@ -50,6 +51,8 @@ class Screen:
         score, progress = SCORE.search(line), PROGRESS.search(line)
         if score:
             say(f'  held-out images: AP {score[1]}  AP50 {score[2]}')
+        elif NOTHING in line:
+            say('  held-out images: AP 0, the network finds nothing')
         elif progress and time.monotonic() - self.last >= self.pause:
             self.last = time.monotonic()
             epoch, step, steps, left, loss = progress.groups()
@@ -95,7 +98,7 @@ def newest(pattern: str) -> Path:
 def pictures(scalars: Path) -> None:
     """The curves, and the first held-out images with what was found."""
     coco = ROOT / DATA / 'coco'
-    results = load(ROOT / OUT / 'predictions.pkl')[:8]
+    results = load(ROOT / OUT / 'predictions.pkl')[:6]
     draw_curves(
         ROOT / OUT / 'curves.png',
         scalars,
@@ -112,7 +115,7 @@ def pictures(scalars: Path) -> None:
 
 def summary(scalars: Path, seconds: float) -> bool:
     """Print the one thing that matters; whether it is good enough."""
-    scores = read_scalars(scalars)[1]
+    scores = read_scalars(scalars, GOOD)[1]
     before, after = scores[0], scores[-1]
     minutes, rest = divmod(round(seconds), 60)
     say(f'\nAP   {before[AP]:.3f} -> {after[AP]:.3f}')

@@ -1,0 +1,1 @@
+"""Is a published number what its weights give here?"""

@@ -1,0 +1,74 @@
+"""What came out, kept after each job: verdicts.csv and verdicts.md."""
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from .plan import Job
+
+
+class Outcome(NamedTuple):
+    """The verdict on one number.
+
+    Args:
+        key: of the job.
+        name: of the config.
+        expected: published scores, as 'box_AP 37.2'.
+        seen: the same as evaluated here, or empty.
+        verdict: 'reproduced', 'off by ...' or 'not checkable: ...'.
+        source: who published the number.
+    """
+
+    key: str
+    name: str
+    expected: str
+    seen: str
+    verdict: str
+    source: str
+
+
+def outcome(job: Job, verdict: str, seen: Mapping | None = None) -> Outcome:
+    """The outcome of a job."""
+    wanted = {k: v for k, v in (seen or {}).items() if k in job.expected}
+    return Outcome(
+        job.key,
+        job.name,
+        numbers(job.expected),
+        numbers(wanted),
+        verdict,
+        job.source,
+    )
+
+
+def numbers(scores: Mapping[str, float]) -> str:
+    """'box_AP 37.2, mask_AP 36.2'"""
+    return ', '.join(f'{key} {value:.4g}' for key, value in scores.items())
+
+
+def read(folder: Path) -> dict[str, Outcome]:
+    """The outcomes of earlier runs by key."""
+    path = folder / 'verdicts.csv'
+    if not path.exists():
+        return {}
+    with open(path, newline='') as file:
+        return {line['key']: Outcome(**line) for line in csv.DictReader(file)}
+
+
+def write(folder: Path, outcomes: Mapping[str, Outcome]) -> None:
+    """Replace both files; a stop in between leaves the old ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [outcomes[key] for key in sorted(outcomes)]
+    part = folder / 'verdicts.part'
+    with open(part, 'w', newline='') as file:
+        writer = csv.writer(file, lineterminator='\n')
+        writer.writerow(Outcome._fields)
+        writer.writerows(rows)
+    os.replace(part, folder / 'verdicts.csv')
+    head = ('config', 'published', 'here', 'verdict', 'source')
+    lines = [head, ('---',) * len(head)]
+    lines += [(r.name, r.expected, r.seen, r.verdict, r.source) for r in rows]
+    text = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+    part.write_text(text + '\n')
+    os.replace(part, folder / 'verdicts.md')

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..layers import (
     Block,
     Blocks,
+    Linear,
     Mlp,
     Size,
     drop_path_rates,
@@ -193,8 +194,8 @@ class FactorizedAttention(nn.Module):
         if dim % HEADS:
             raise ValueError(f'dim {dim} is not a multiple of heads {HEADS}')
         self.scale = (dim // HEADS) ** -0.5
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
 
     def forward(
         self, x: Tensor, size: Size, crpe: ConvRelativePosition

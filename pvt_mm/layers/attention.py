@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .linear import Linear
 from .tokens import Size, to_map, to_tokens
 
 
@@ -90,10 +91,10 @@ class ReducedAttention(nn.Module):
         if dim % heads:
             raise ValueError(f'dim {dim} is not a multiple of heads {heads}')
         self.heads = heads
-        self.q = nn.Linear(dim, dim)
-        self.kv = nn.Linear(dim, 2 * dim)
+        self.q = Linear(dim, dim)
+        self.kv = Linear(dim, 2 * dim)
         self.reduction = reduction
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         q = self.q(x)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .linear import Linear, in_transform
 from .tokens import Size
 
 # Bytes of hidden features at a time on the CPU: what stays in its cache and
@@ -27,9 +28,9 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
+        self.fc1 = Linear(dim, hidden)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))
@@ -55,11 +56,11 @@ class ConvMlp(nn.Module):
         self, dim: int, hidden: int, inner_act: nn.Module | None = None
     ) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
+        self.fc1 = Linear(dim, hidden)
         self.inner_act = inner_act or nn.Identity()
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         rows = self.band_height(x, size)
@@ -93,8 +94,3 @@ class ConvMlp(nn.Module):
         if row * size[0] <= BAND:
             return None
         return max(BAND // row, 1) if x.device.type == 'cpu' else size[0]
-
-
-def in_transform() -> bool:
-    """Whether a transform of torch.func runs; it knows no checkpointing."""
-    return torch._C._functorch.peek_interpreter_stack() is not None

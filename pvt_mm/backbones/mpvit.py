@@ -17,6 +17,7 @@ from ..layers import (
     Blocks,
     Linear,
     Mlp,
+    PointwiseConv,
     Size,
     drop_path_rates,
     init_conv,
@@ -83,14 +84,18 @@ class ConvNorm(nn.Module):
         act: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels,
-            channels,
-            kernel,
-            stride,
-            kernel // 2,
-            groups=groups,
-            bias=False,
+        self.conv = (
+            PointwiseConv(in_channels, channels, bias=False)
+            if kernel == 1
+            else nn.Conv2d(
+                in_channels,
+                channels,
+                kernel,
+                stride,
+                kernel // 2,
+                groups=groups,
+                bias=False,
+            )
         )
         self.bn = norm(channels)
         self.act = nn.Hardswish() if act else nn.Identity()
@@ -110,7 +115,7 @@ class SeparableEmbed(nn.Module):
     def __init__(self, dim: int, norm: Norm, stride: int) -> None:
         super().__init__()
         self.dwconv = nn.Conv2d(dim, dim, 3, stride, 1, groups=dim, bias=False)
-        self.pwconv = nn.Conv2d(dim, dim, 1, bias=False)
+        self.pwconv = PointwiseConv(dim, dim, bias=False)
         self.bn = norm(dim)
         self.act = nn.Hardswish()
         for conv in (self.dwconv, self.pwconv):

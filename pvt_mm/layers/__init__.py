@@ -8,7 +8,7 @@ from .attention import (
 from .block import Block, Blocks, LayerNorm
 from .drop_path import DropPath, drop_path_rates
 from .init import init_conv, init_tokens
-from .linear import Linear
+from .linear import Linear, PointwiseConv
 from .mlp import ConvMlp, Mlp
 from .patch_embed import PatchEmbed
 from .tokens import Size, to_map, to_tokens
@@ -22,6 +22,7 @@ __all__ = [
     'Linear',
     'Mlp',
     'PatchEmbed',
+    'PointwiseConv',
     'PooledReduction',
     'ReducedAttention',
     'Size',

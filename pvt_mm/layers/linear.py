@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
+from .tokens import to_map, to_tokens
+
 
 def load_product():
     """oneDNN's x @ weight.T + bias, or None in a PyTorch without it."""
@@ -93,3 +95,19 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
+
+
+class PointwiseConv(nn.Conv2d):
+    """1x1 convolution as a product of tokens: (B, C, H, W) -> (B, C', H, W)
+
+    PyTorch copies a channels-last map for it as if its window were larger.
+    """
+
+    def __init__(self, in_channels: int, channels: int, bias: bool) -> None:
+        super().__init__(in_channels, channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not use_onednn(x, self.weight):
+            return super().forward(x)
+        y = linear(to_tokens(x), self.weight.flatten(1), self.bias)
+        return to_map(y, tuple(x.shape[2:]))

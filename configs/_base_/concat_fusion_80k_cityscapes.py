@@ -28,7 +28,6 @@ model = dict(
         dropout_ratio=0.0,
         num_classes=19,
         norm_cfg=dict(type='SyncBN', requires_grad=True),
-        align_corners=True,
         loss_decode=dict(
             type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0
         ),

@@ -25,6 +25,7 @@ DATA = {
     'ade20k': 'ade20k',
     'imagenet': 'imagenet',
 }
+NAMES = 'ade20k, coco, imagenet'
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         action='append',
         default=[],
         metavar='DATA=FOLDER',
-        help=f'where a data set is; DATA is one of {", ".join(sorted({*DATA.values()}))}',
+        help=f'where a data set is; DATA is one of {NAMES}',
     )
     p.add_argument(
         '--results',
@@ -106,7 +107,7 @@ def data_roots(pairs: Sequence[str]) -> dict[str, str]:
         if data not in DATA.values() or not folder:
             raise UsageError(
                 f'--data-root {data}={folder}: write DATA=FOLDER with DATA '
-                f'one of {", ".join(sorted({*DATA.values()}))}'
+                f'one of {NAMES}'
             )
     return roots
 

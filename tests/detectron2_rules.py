@@ -19,7 +19,7 @@ CLASSES = 80
 RATIOS = (0.5, 1.0, 2.0)  # height / width
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB
 SIZES = [[32 * 2 ** (i + k / 3) for k in range(3)] for i in range(5)]
-TOPK, SCORE, OVERLAP, MOST = 1000, 0.05, 0.5, 100
+TOPK, SCORE, OVERLAP = 1000, 0.05, 0.5
 
 State = Mapping[str, Tensor]
 HE = math.sqrt(2)  # keeps the variance through a ReLU
@@ -40,13 +40,15 @@ RETINANET = {
 MASK_RCNN = {
     **{f'backbone.fpn_lateral{n}': ((256, str(n), 1, 1), 1)
        for n in (2, 3, 4, 5)},
-    **{f'backbone.fpn_output{n}': ((256, 256, 3, 3), 1) for n in (2, 3, 4, 5)},
+    # rising, so that the best boxes do not all come from the first level
+    **{f'backbone.fpn_output{n}': ((256, 256, 3, 3), 3 ** (n - 4))
+       for n in (2, 3, 4, 5)},
     'proposal_generator.rpn_head.conv':              ((256, 256, 3, 3), HE),
     'proposal_generator.rpn_head.objectness_logits': ((3, 256, 1, 1), 1),
     'proposal_generator.rpn_head.anchor_deltas':     ((12, 256, 1, 1), 0.3),
     'roi_heads.box_head.fc1':             ((1024, 256 * 49), HE),
     'roi_heads.box_head.fc2':             ((1024, 1024), HE),
-    'roi_heads.box_predictor.cls_score':  ((CLASSES + 1, 1024), 1),
+    'roi_heads.box_predictor.cls_score':  ((CLASSES + 1, 1024), 2),
     'roi_heads.box_predictor.bbox_pred':  ((CLASSES * 4, 1024), 1.5),
     **{f'roi_heads.mask_head.mask_fcn{n}': ((256, 256, 3, 3), HE)
        for n in (1, 2, 3, 4)},
@@ -178,9 +180,9 @@ def nms(boxes: Tensor, scores: Tensor, groups: Tensor, limit: float) -> Tensor:
 
 
 def retinanet(
-    state: State, maps: Sequence[Tensor], size: tuple[int, int]
+    state: State, maps: Sequence[Tensor], size: tuple[int, int], most: int
 ) -> Detections:
-    """Detections from the backbone's maps of strides 4 to 32.
+    """At most so many detections from the maps of strides 4 to 32.
 
     Boxes are cut at the image's border after the suppression.
     """
@@ -206,7 +208,7 @@ def retinanet(
     boxes, scores, labels = (
         torch.cat(part) for part in zip(*found, strict=True)
     )
-    keep = nms(boxes, scores, labels, OVERLAP)[:MOST]
+    keep = nms(boxes, scores, labels, OVERLAP)[:most]
     return cut(Detections(boxes[keep], scores[keep], labels[keep]), size)
 
 
@@ -218,9 +220,9 @@ def subnet(state: State, name: str, last: str, x: Tensor) -> Tensor:
 
 
 def mask_rcnn(
-    state: State, maps: Sequence[Tensor], size: tuple[int, int]
+    state: State, maps: Sequence[Tensor], size: tuple[int, int], most: int
 ) -> Detections:
-    """Detections from the backbone's maps of strides 4 to 32."""
+    """At most so many detections from the maps of strides 4 to 32."""
     levels = fpn(state, dict(enumerate(maps, 2)))
     levels[6] = F.max_pool2d(levels[5], 1, 2)
     boxes = proposals(state, levels, size)
@@ -233,7 +235,7 @@ def mask_rcnn(
     boxes = apply_deltas(boxes[:, None], deltas, (10, 10, 5, 5))
     where, labels = (scores[:, :-1] > SCORE).nonzero(as_tuple=True)
     boxes, scores = clip(boxes[where, labels], size), scores[where, labels]
-    keep = nms(boxes, scores, labels, OVERLAP)[:MOST]
+    keep = nms(boxes, scores, labels, OVERLAP)[:most]
     boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
     return Detections(
         boxes, scores, labels, masks(state, levels, boxes, labels, size)
@@ -263,10 +265,15 @@ def proposals(
     return boxes[nms(boxes, scores, level, 0.7)[:TOPK]]
 
 
-def pool(levels: Mapping[int, Tensor], boxes: Tensor, size: int) -> Tensor:
-    """RoIAlign from the level of each box: 224 pixels are for level 4."""
+def levels_of(boxes: Tensor) -> Tensor:
+    """The level that each box is pooled from, a float: 224 pixels are 4."""
     side = (boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt()
-    level = (4 + torch.log2(side / 224 + 1e-8)).floor().clamp(2, 5)
+    return (4 + torch.log2(side / 224 + 1e-8)).floor().clamp(2, 5)
+
+
+def pool(levels: Mapping[int, Tensor], boxes: Tensor, size: int) -> Tensor:
+    """RoIAlign of each box from its level, (N, 256, size, size)."""
+    level = levels_of(boxes)
     out = boxes.new_empty(len(boxes), 256, size, size)
     for n in range(2, 6):
         here = level == n

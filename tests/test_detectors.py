@@ -134,11 +134,13 @@ def test_detectron2_retinanet(tmp_path, image):
         d2.RETINANET, 'retinanet_mpvit_tiny_coco', tmp_path
     )
     size = tuple(image.shape[1:])
-    wanted = d2.retinanet(theirs, backbone(d2.prepare(image)), size)
-    assert len(wanted.boxes) > 50
-    assert 0.1 < wanted.scores[-1] < wanted.scores[0] < 1
+    most = 5000  # instead of 100, so that every level has its say
+    wanted = d2.retinanet(theirs, backbone(d2.prepare(image)), size, most)
+    assert len(wanted.boxes) > 1000
+    assert wanted.labels.unique().numel() == d2.CLASSES
+    model.bbox_head.test_cfg.max_per_img = most
     # mmdet cuts boxes at the border before the suppression, detectron2
-    # after it, so here that is done by hand.
+    # after it; so here that is done by hand.
     model.bbox_head.bbox_coder.clip_border = False
     assert same(d2.cut(detect(model, image), size), wanted)
 
@@ -148,9 +150,10 @@ def test_detectron2_mask_rcnn(tmp_path, image):
         d2.MASK_RCNN, 'mask_rcnn_mpvit_tiny_coco', tmp_path
     )
     size = tuple(image.shape[1:])
-    wanted = d2.mask_rcnn(theirs, backbone(d2.prepare(image)), size)
+    wanted = d2.mask_rcnn(theirs, backbone(d2.prepare(image)), size, 100)
     assert len(wanted.boxes) > 50
-    assert 0.01 < wanted.masks.float().mean() < 0.99
+    assert set(d2.levels_of(wanted.boxes).tolist()) >= {2, 3}
+    assert 0.1 < wanted.masks.float().mean() < 0.9
     assert same(detect(model, image), wanted)
 
 
@@ -267,5 +270,6 @@ def test_official_files(leaf, tmp_path, image):
     assert peers.equal(from_ours(weights, 'official')[1].state, state)
     ours = build(leaf)
     ours.load_state_dict(weights, strict=True)
-    for a, b in zip(run(ours, image), run(theirs, image), strict=True):
+    part = image[:, :128, :160]
+    for a, b in zip(run(ours, part), run(theirs, part), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)

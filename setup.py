@@ -12,7 +12,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['pvt_mm', 'pvt_mm.*']),
-    install_requires=['numpy', 'safetensors'],
+    install_requires=['numpy', 'rich', 'safetensors'],
     extras_require={
         'upstream': [
             'mmengine==0.10.7',
@@ -31,6 +31,7 @@ setup(
             'ftfy',
             'regex',
         ],
-        'test': ['pytest', 'ruff'],
+        # Peers to compare with; set-up adds timm, without its torchvision.
+        'test': ['pytest', 'ruff', 'transformers'],
     },
 )

@@ -76,6 +76,8 @@ def set_up() -> None:
     install_mmcv()
     say('4 of 4: mmengine, mmdet, mmsegmentation, test tools, pvt_mm')
     pip('--no-build-isolation', '--editable', f'{ROOT}[upstream,test]')
+    # It asks for torchvision, which would bring another torch.
+    pip('--no-deps', 'timm')
     if run(PYTHON, '-m', 'pvt_mm.doctor'):
         raise Stop('Set-up ended, but see above what the doctor found.')
     MARK.write_text(digest())

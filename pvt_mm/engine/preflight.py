@@ -23,6 +23,15 @@ SOURCES = {
         'get ADE20K from http://data.csail.mit.edu/places/ADEchallenge/'
         'ADEChallengeData2016.zip and unpack it in data/ade'
     ),
+    'ImageFolder': (
+        'get ImageNet 2012 from https://image-net.org and unpack train and '
+        'val in data/imagenet, with one folder per class in both'
+    ),
+    'Cifar10': (
+        'get the binary version of CIFAR-10 from '
+        'https://www.cs.toronto.edu/~kriz/cifar.html and put its *.bin files '
+        'in data/cifar10'
+    ),
 }
 # The class counts that must be the data set's; an RPN has its own.
 HEAD = re.compile(

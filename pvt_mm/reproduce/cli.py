@@ -181,8 +181,11 @@ def check(job: Job, out: Path, roots: dict[str, str]) -> report.Outcome:
     try:
         need_data(job, roots)
         seen = evaluate(job, out / job.key, options(job, roots))
-    except (NotCheckable, UsageError, OSError) as error:
+    except (NotCheckable, UsageError) as error:
         return report.outcome(job, f'not checkable: {error}')
+    except Exception as error:  # the other numbers are still to be checked
+        why = f'{type(error).__name__}: {error}'
+        return report.outcome(job, f'not checkable: {why}')
     return report.outcome(job, verdict(job.expected, seen), seen)
 
 

@@ -47,6 +47,8 @@ def train_config(args: Namespace) -> Config:
     cfg = common_config(args)
     if args.amp:
         use_amp(cfg)
+    elif not torch.cuda.is_available():
+        drop_amp(cfg)
     if args.auto_scale_lr:
         scale_lr(cfg)
     if args.allow_partial_weights:
@@ -97,6 +99,17 @@ def use_amp(cfg: Config) -> None:
         )
     wrapper.type = 'AmpOptimWrapper'
     wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def drop_amp(cfg: Config) -> None:
+    """Train a recipe of mixed precision in fp32, as there is no GPU."""
+    wrapper = cfg.optim_wrapper
+    if wrapper.get('type') != 'AmpOptimWrapper':
+        return
+    wrapper.type = 'OptimWrapper'
+    for key in ('loss_scale', 'dtype', 'use_fp64'):
+        wrapper.pop(key, None)
+    print_log('No GPU: mixed precision is fp32 in this run.')
 
 
 def scale_lr(cfg: Config) -> None:

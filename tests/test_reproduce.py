@@ -106,6 +106,11 @@ def test_each_kind_of_verdict_from_end_to_end(workplace, capsys):
     assert text.count('(earlier)') == 2
     for path in (out / DETECTOR, out / SEGMENTOR):
         assert stamps[path / 'log.txt'] == (path / 'log.txt').stat().st_mtime
+    # had this been published, it would be reproduced
+    write_rows(table, [row(SEGMENTOR, mIoU=f'{seen:.1f}')])
+    again = run([SEGMENTOR, '--again', *command], out)
+    assert again[SEGMENTOR]['verdict'] == 'reproduced'
+    assert again[DETECTOR] == found[DETECTOR]
 
 
 def run(command, out):

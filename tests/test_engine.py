@@ -218,8 +218,18 @@ def test_one_process_needs_no_wrapper():
 def test_auto_scale_lr_for_segmentation():
     args = cli.train_parser().parse_args([ADE, '--auto-scale-lr'])
     assert settings.train_config(args).auto_scale_lr.enable is True
-    with pytest.raises(UsageError, match='base_batch_size'):
-        settings.scale_lr(Config())
+
+
+def test_mixed_precision_of_a_recipe_needs_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    config = str(settings.ROOT / 'configs/retinanet_pvt_large_coco.py')
+    assert settings.load_config(config).optim_wrapper.type == 'AmpOptimWrapper'
+    args = cli.train_parser().parse_args(
+        [config, '--cfg-options', 'optim_wrapper.loss_scale=512.0']
+    )
+    wrapper = settings.train_config(args).optim_wrapper
+    assert wrapper.type == 'OptimWrapper'
+    assert 'loss_scale' not in wrapper
 
 
 def test_last_checkpoint_is_whole(tmp_path):

@@ -1,6 +1,7 @@
 # UPerNet 160k on ADE20K, 8 GPUs x 2 images (youngwanLEE/MPViT,
 # semantic_segmentation/configs). A leaf adds the backbone's type, arch and
-# weights, and the width of its maps.
+# weights, and the width of its maps. For PVT and PVTv2 nobody published a
+# recipe: theirs is this one, with PVT's drop path.
 _base_ = [
     'mmseg::_base_/models/upernet_r50.py',
     'mmseg::_base_/datasets/ade20k.py',

@@ -23,6 +23,12 @@ SOURCES = {
         'get ADE20K from http://data.csail.mit.edu/places/ADEchallenge/'
         'ADEChallengeData2016.zip and unpack it in data/ade'
     ),
+    'CityscapesDataset': (
+        'get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from '
+        'https://www.cityscapes-dataset.com/downloads, unpack both in '
+        'data/cityscapes and make the label maps with csCreateTrainIdLabelImgs'
+        ' of cityscapesscripts'
+    ),
     'ImageFolder': (
         'get ImageNet 2012 from https://image-net.org and unpack train and '
         'val in data/imagenet, with one folder per class in both'

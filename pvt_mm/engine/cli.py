@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 
 from ..checkpoints import CheckpointError
+from .batch import WAYS, fit_batch
 from .errors import UsageError
 from .gate import check_fit
 from .options import Options
@@ -63,13 +65,29 @@ def train_parser() -> argparse.ArgumentParser:
         'in the work dir',
     )
     p.add_argument(
-        '--amp', action='store_true', help='mixed precision (needs a GPU)'
+        '--amp',
+        nargs='?',
+        choices=['fp16', 'bf16'],
+        const='fp16',
+        help='mixed precision: fp16 if not said (needs a GPU), or bf16',
+    )
+    p.add_argument(
+        '--compile', action='store_true', help='compile the backbone'
+    )
+    p.add_argument(
+        '--batch',
+        choices=WAYS,
+        default='recipe',
+        help="if the total batch is not the recipe's: accumulate gradients "
+        'up to it (or scale the learning rate if that does not come out '
+        'even), scale the learning rate, or leave it',
     )
     p.add_argument(
         '--auto-scale-lr',
-        action='store_true',
-        help="scale the learning rate from the recipe's total batch to this "
-        "run's",
+        action='store_const',
+        const='scale-lr',
+        dest='batch',
+        help='the same as --batch scale-lr',
     )
     p.add_argument(
         '--allow-partial-weights',
@@ -103,6 +121,7 @@ def train(argv: Sequence[str] | None = None) -> None:
     check_data(cfg, modes)
     check_weights(cfg)
     start_processes(cfg, args.launcher)
+    fit_batch(cfg, get_world_size(), args.batch)
     with building(cfg, args.config):
         runner = Runner.from_cfg(cfg)
         check_dataset(cfg, runner.train_loop.dataloader.dataset)

@@ -8,10 +8,12 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from ..checkpoints import locate
+from .bf16 import Bf16OptimWrapper
+from .compiling import CompileBackbone
 from .errors import UsageError
 from .options import merge_options
 from .randomness import PlaceSeedHook
@@ -46,14 +48,14 @@ def train_config(args: Namespace) -> Config:
     """The config of a training run."""
     cfg = common_config(args)
     if args.amp:
-        use_amp(cfg)
+        use_amp(cfg, args.amp)
     elif not torch.cuda.is_available():
         drop_amp(cfg)
-    if args.auto_scale_lr:
-        scale_lr(cfg)
     if args.allow_partial_weights:
         allow_partial(cfg)
-    seed_by_place(cfg)
+    add_hook(cfg, PlaceSeedHook)
+    if args.compile:
+        add_hook(cfg, CompileBackbone)
     if args.resume:
         resume(cfg, args.resume)
     if cfg.get('load_from'):
@@ -72,24 +74,28 @@ def common_config(args: Namespace) -> Config:
     return cfg
 
 
-def seed_by_place(cfg: Config) -> None:
-    """Add the hook that makes a resumed run equal to an undisturbed one."""
-    name, home = PlaceSeedHook.__name__, PlaceSeedHook.__module__
+def add_hook(cfg: Config, hook: type) -> None:
+    """Add a hook of this package to a run, once."""
     hooks = list(cfg.get('custom_hooks') or [])
-    if any(hook.get('type') == name for hook in hooks):
+    if any(other.get('type') == hook.__name__ for other in hooks):
         return
-    cfg.custom_hooks = [*hooks, dict(type=name)]
-    # so that the config written to the work dir can be run by any tool
+    cfg.custom_hooks = [*hooks, dict(type=hook.__name__)]
+    add_import(cfg, hook)
+
+
+def add_import(cfg: Config, part: type) -> None:
+    """Let any tool run the config that is written to the work dir."""
     known = cfg.get('custom_imports') or {}
-    imports = [*known.get('imports', []), home]
+    imports = [*known.get('imports', []), part.__module__]
     cfg.custom_imports = {**known, 'imports': imports}
 
 
-def use_amp(cfg: Config) -> None:
-    """Train in mixed precision."""
-    if not torch.cuda.is_available():
+def use_amp(cfg: Config, precision: str) -> None:
+    """Train in mixed precision, 'fp16' or 'bf16'."""
+    if precision == 'fp16' and not torch.cuda.is_available():
         raise UsageError(
-            '--amp needs a GPU and there is none here: leave it out'
+            '--amp needs a GPU and there is none here: leave it out, or '
+            'give --amp bf16'
         )
     wrapper = cfg.optim_wrapper
     if wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
@@ -97,8 +103,13 @@ def use_amp(cfg: Config) -> None:
             f'--amp cannot change optim_wrapper.type={wrapper.type}: set '
             'the type to OptimWrapper in the config, or leave --amp out'
         )
-    wrapper.type = 'AmpOptimWrapper'
-    wrapper.setdefault('loss_scale', 'dynamic')
+    if precision == 'fp16':
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+        return
+    drop_loss_scale(wrapper)
+    wrapper.type = Bf16OptimWrapper.__name__
+    add_import(cfg, Bf16OptimWrapper)
 
 
 def drop_amp(cfg: Config) -> None:
@@ -107,19 +118,14 @@ def drop_amp(cfg: Config) -> None:
     if wrapper.get('type') != 'AmpOptimWrapper':
         return
     wrapper.type = 'OptimWrapper'
-    for key in ('loss_scale', 'dtype', 'use_fp64'):
-        wrapper.pop(key, None)
+    drop_loss_scale(wrapper)
     print_log('No GPU: mixed precision is fp32 in this run.')
 
 
-def scale_lr(cfg: Config) -> None:
-    """Scale the learning rate with the total batch."""
-    if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
-        raise UsageError(
-            '--auto-scale-lr must know the batch that the learning rate was '
-            'made for: add auto_scale_lr=dict(base_batch_size=N) to the config'
-        )
-    cfg.auto_scale_lr.enable = True
+def drop_loss_scale(wrapper: ConfigDict) -> None:
+    """Remove what only the fp16 wrapper knows."""
+    for key in ('loss_scale', 'dtype', 'use_fp64'):
+        wrapper.pop(key, None)
 
 
 def allow_partial(cfg: Config) -> None:

@@ -5,7 +5,6 @@ attention and convolutional positions it uses.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,17 +12,23 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..layers import (
-    Block,
     Blocks,
-    Linear,
     Mlp,
-    PointwiseConv,
-    Size,
     drop_path_rates,
-    init_conv,
     init_tokens,
     to_map,
     to_tokens,
+)
+from .mpvit_parts import (
+    ConvNorm,
+    ConvPosition,
+    ConvRelativePosition,
+    FactorizedAttention,
+    LocalPath,
+    Norm,
+    PositionedBlock,
+    SeparableEmbed,
+    make_norm,
 )
 from .pyramid import Pyramid, resolve_arch
 
@@ -48,184 +53,6 @@ ARCHS = {
     'base':   Arch((128, 224, 368, 480), (1, 3, 8, 3), (4, 4, 4, 4)),  # 74.4 M
 }                                                         # all without head
 # fmt: on
-
-NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm}
-WINDOWS = {3: 2, 5: 3, 7: 3}  # window of a relative position: heads with it
-HEADS = sum(WINDOWS.values())
-
-Norm = Any  # makes a norm layer from a number of channels
-
-
-class ConvNorm(nn.Module):
-    """Convolution without bias, batch norm, Hardswish unless told not to.
-
-    Args:
-        in_channels: channels C of the map.
-        channels: channels C' of the result.
-        norm: makes the norm layer.
-        kernel: height and width of the window.
-        stride: distance of two windows.
-        groups: of the convolution.
-        act: whether Hardswish follows.
-
-    Shape:
-        (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        norm: Norm,
-        *,
-        kernel: int = 1,
-        stride: int = 1,
-        groups: int = 1,
-        act: bool = True,
-    ) -> None:
-        super().__init__()
-        self.conv = (
-            PointwiseConv(in_channels, channels, bias=False)
-            if kernel == 1
-            else nn.Conv2d(
-                in_channels,
-                channels,
-                kernel,
-                stride,
-                kernel // 2,
-                groups=groups,
-                bias=False,
-            )
-        )
-        self.bn = norm(channels)
-        self.act = nn.Hardswish() if act else nn.Identity()
-        init_conv(self.conv, groups)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(self.conv(x)))
-
-
-class SeparableEmbed(nn.Module):
-    """Depthwise 3x3, then pointwise convolution, batch norm, Hardswish.
-
-    Shape:
-        (B, C, H, W) -> (B, C, ceil(H / stride), ceil(W / stride))
-    """
-
-    def __init__(self, dim: int, norm: Norm, stride: int) -> None:
-        super().__init__()
-        self.dwconv = nn.Conv2d(dim, dim, 3, stride, 1, groups=dim, bias=False)
-        self.pwconv = PointwiseConv(dim, dim, bias=False)
-        self.bn = norm(dim)
-        self.act = nn.Hardswish()
-        for conv in (self.dwconv, self.pwconv):
-            init_conv(conv, groups=1)  # the official code ignores them here
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(self.pwconv(self.dwconv(x))))
-
-
-class LocalPath(nn.Module):
-    """Residual bottleneck for local features: a map to one of its shape."""
-
-    def __init__(self, dim: int, norm: Norm) -> None:
-        super().__init__()
-        self.conv1 = ConvNorm(dim, dim, norm)
-        self.conv2 = ConvNorm(dim, dim, norm, kernel=3, groups=dim)
-        self.conv3 = ConvNorm(dim, dim, norm, act=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv3(self.conv2(self.conv1(x)))
-
-
-class ConvPosition(nn.Module):
-    """Convolutional position encoding (CoaT, section 3.3).
-
-    Shape:
-        tokens (B, N, C) with size (H, W) -> (B, N, C)
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
-
-    def forward(self, x: Tensor, size: Size) -> Tensor:
-        return x + to_tokens(self.proj(to_map(x, size)))
-
-
-class ConvRelativePosition(nn.Module):
-    """Convolutional relative position encoding (CoaT, section 3.3).
-
-    The values pass a depthwise convolution whose window grows over the
-    heads, then weigh the queries.
-
-    Shape:
-        q and v (B, N, C), channels ordered by head, with size (H, W) ->
-        (B, N, C)
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.splits = [dim // HEADS * heads for heads in WINDOWS.values()]
-        self.convs = nn.ModuleList(
-            nn.Conv2d(c, c, window, padding=window // 2, groups=c)
-            for c, window in zip(self.splits, WINDOWS, strict=True)
-        )
-
-    def forward(self, q: Tensor, v: Tensor, size: Size) -> Tensor:
-        parts = to_map(v, size).split(self.splits, dim=1)
-        parts = [
-            conv(part) for conv, part in zip(self.convs, parts, strict=True)
-        ]
-        return q * to_tokens(torch.cat(parts, dim=1))
-
-
-class FactorizedAttention(nn.Module):
-    """Attention at a cost linear in tokens (CoaT, section 3.2).
-
-    A softmax over the tokens of K gives K^T V, one small matrix per head, to
-    which each query is multiplied.
-
-    Shape:
-        x (B, N, C) with size (H, W) and the encoder's relative position
-        encoding -> (B, N, C)
-
-    Raises:
-        ValueError: dim is not a multiple of the 8 heads.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        if dim % HEADS:
-            raise ValueError(f'dim {dim} is not a multiple of heads {HEADS}')
-        self.scale = (dim // HEADS) ** -0.5
-        self.qkv = Linear(dim, 3 * dim)
-        self.proj = Linear(dim, dim)
-
-    def forward(
-        self, x: Tensor, size: Size, crpe: ConvRelativePosition
-    ) -> Tensor:
-        q, k, v = self.qkv(x).chunk(3, -1)  # (B, N, C)
-        position = crpe(q, v, size)
-        q, k, v = (
-            t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in (q, k, v)
-        )  # (B, heads, N, C / heads)
-        context = k.softmax(dim=2).transpose(2, 3) @ v
-        x = (q @ context).transpose(1, 2).flatten(2)
-        return self.proj(self.scale * x + position)
-
-
-class PositionedBlock(Block):
-    """A block that adds its encoder's convolutional position first."""
-
-    def forward(
-        self,
-        x: Tensor,
-        size: Size,
-        cpe: ConvPosition,
-        crpe: ConvRelativePosition,
-    ) -> Tensor:
-        return super().forward(cpe(x, size), size, crpe)
 
 
 class Path(nn.Module):
@@ -375,18 +202,3 @@ class MPViT(Pyramid):
             init_cfg=init_cfg,
         )
         self.apply(init_tokens)
-
-
-def make_norm(cfg: Mapping[str, Any]) -> Norm:
-    """The norm layer that a config asks for.
-
-    Raises:
-        ValueError: a type other than BN and SyncBN.
-    """
-    options = dict(cfg)
-    name = options.pop('type', None)
-    if name not in NORMS:
-        raise ValueError(f'norm_cfg type {name!r}: use {" or ".join(NORMS)}')
-    trained = options.pop('requires_grad', True)  # MM convention
-    layer = partial(NORMS[name], **options)
-    return lambda channels: layer(channels).requires_grad_(trained)

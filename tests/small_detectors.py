@@ -1,0 +1,51 @@
+"""Whole detectors with a small backbone, and something to learn from."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import InstanceData
+
+from pvt_mm.datasets.coco import bounding_box
+from pvt_mm.datasets.scene import paint
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+DIMS = (8, 16, 20, 32)
+BACKBONE = {
+    'type': 'PVTv2',
+    'arch': dict(dims=DIMS, depths=(1, 1, 1, 1), mlp_ratios=(2, 2, 2, 2)),
+}
+
+
+def build(leaf):
+    """The model of a config with a slim PVT v2, random weights."""
+    cfg = Config.fromfile(CONFIGS / f'{leaf}.py')
+    init_default_scope(cfg.default_scope)
+    cfg.model.backbone = BACKBONE
+    cfg.model.neck.in_channels = list(DIMS)
+    torch.manual_seed(0)
+    return MODELS.build(cfg.model).train()
+
+
+def batch(size=128):
+    """One painted image and its truth, as a data loader gives them."""
+    scene = paint(np.random.default_rng(3), size, shapes=4)
+    shape = scene.owner.shape
+    masks = [scene.visible(i) for i in range(len(scene.labels))]
+    boxes = torch.tensor([bounding_box(m) for m in masks], dtype=torch.float)
+    boxes[:, 2:] += boxes[:, :2]
+    sample = DetDataSample(
+        metainfo=dict(img_shape=shape, ori_shape=shape, scale_factor=(1, 1)),
+        gt_instances=InstanceData(
+            bboxes=boxes,
+            labels=torch.tensor(scene.labels),
+            masks=BitmapMasks(np.array(masks, np.uint8), *shape),
+        ),
+        ignored_instances=InstanceData(bboxes=boxes[:0], labels=boxes[:0, 0]),
+    )
+    image = torch.from_numpy(scene.image).permute(2, 0, 1)
+    return {'inputs': [image], 'data_samples': [sample]}

@@ -78,7 +78,9 @@ def test_the_user_chooses(said):
     assert cfg.auto_scale_lr.enable is False
     assert cfg.optim_wrapper.get('accumulative_counts', 1) == 1
     parse = cli.train_parser().parse_args
-    assert parse(['x']).batch == 'recipe'
+    assert parse(['x']).batch is None
+    assert batch.default_way({'train_dataloader.batch_size': 1}) == 'recipe'
+    assert batch.default_way({'train_cfg.max_iters': 300}) == 'as-is'
     assert parse(['x', '--auto-scale-lr']).batch == 'scale-lr'
     assert parse(['x', '--batch', 'as-is']).batch == 'as-is'
 

@@ -1,6 +1,6 @@
 """Keep to the recipe's total batch, whatever the number of processes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -9,6 +9,15 @@ from mmengine.logging import print_log
 from .errors import UsageError
 
 WAYS = ('recipe', 'scale-lr', 'as-is')
+
+# Who sets one of these means the numbers as they stand.
+SCHEDULE = ('train_cfg', 'param_scheduler', 'optim_wrapper')
+
+
+def default_way(options: Mapping[str, Any]) -> str:
+    """The way for a run with these --cfg-options."""
+    own = any(key.lstrip('+').startswith(SCHEDULE) for key in options)
+    return 'as-is' if own else 'recipe'
 
 
 def fit_batch(cfg: Config, processes: int, way: str) -> None:
@@ -52,7 +61,7 @@ def plan(cfg: Config, total: int, wanted: int, way: str) -> str:
     if cfg.auto_scale_lr.get('enable'):
         return 'the learning rate is scaled, as the config says.'
     if way == 'as-is':
-        return 'left as it is (--batch as-is).'
+        return 'left as it is (--batch recipe makes up for it).'
     if way == 'recipe' and wanted % total == 0:
         factor = wanted // total
         steps = cfg.optim_wrapper.get('accumulative_counts', 1)

@@ -11,7 +11,7 @@ from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 
 from ..checkpoints import CheckpointError
-from .batch import WAYS, fit_batch
+from .batch import WAYS, default_way, fit_batch
 from .errors import UsageError
 from .gate import check_fit
 from .options import Options
@@ -77,10 +77,10 @@ def train_parser() -> argparse.ArgumentParser:
     p.add_argument(
         '--batch',
         choices=WAYS,
-        default='recipe',
         help="if the total batch is not the recipe's: accumulate gradients "
         'up to it (or scale the learning rate if that does not come out '
-        'even), scale the learning rate, or leave it',
+        'even), scale the learning rate, or leave it; the first, unless '
+        '--cfg-options set a schedule or learning rate',
     )
     p.add_argument(
         '--auto-scale-lr',
@@ -121,7 +121,8 @@ def train(argv: Sequence[str] | None = None) -> None:
     check_data(cfg, modes)
     check_weights(cfg)
     start_processes(cfg, args.launcher)
-    fit_batch(cfg, get_world_size(), args.batch)
+    way = args.batch or default_way(args.cfg_options or {})
+    fit_batch(cfg, get_world_size(), way)
     with building(cfg, args.config):
         runner = Runner.from_cfg(cfg)
         check_dataset(cfg, runner.train_loop.dataloader.dataset)

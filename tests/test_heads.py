@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -11,6 +12,12 @@ from torch.nn import functional as F
 from pvt_mm.heads import ConcatFusionHead
 
 WIDTHS = [8, 16, 24, 32]
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    """Names mean mmseg's, whatever test ran before."""
+    init_default_scope('mmseg')
 
 
 def head(**options):

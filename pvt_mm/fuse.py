@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .backbones.mpvit import ConvNorm, SeparableEmbed
+from .backbones.mpvit_parts import ConvNorm, SeparableEmbed
 
 Model = TypeVar('Model', bound=nn.Module)
 

@@ -1,16 +1,13 @@
 """The same backbones in other libraries: what our converters are held to."""
 
 import re
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+from collections.abc import Mapping
 
 import golden
 import torch
 from torch import Tensor, nn
+
+from pvt_mm.benchmark.stand_in import torchvision_stand_in
 
 # PVT v2: depths, dims and what else differs from the defaults.
 TRANSFORMERS_V2 = {
@@ -18,53 +15,6 @@ TRANSFORMERS_V2 = {
     'b2': ((3, 4, 6, 3), (64, 128, 320, 512), False),
     'b2_li': ((3, 4, 6, 3), (64, 128, 320, 512), True),
 }
-
-
-class AnyClass(type):
-    """A class with every attribute, each a class like it."""
-
-    def __getattr__(cls, name: str) -> type:
-        if name.startswith('__'):
-            raise AttributeError(name)
-        return AnyClass(name, (), {})
-
-
-class AnyModule(ModuleType):
-    """A package in which every name is a class."""
-
-    __path__ = ()
-
-    def __getattr__(self, name: str) -> type:
-        return getattr(AnyClass('Any', (), {}), name)
-
-
-class StandIn(MetaPathFinder, Loader):
-    """Finds torchvision, which timm imports and these models do not use."""
-
-    def find_spec(self, name: str, *args: object) -> ModuleSpec | None:
-        if name.split('.')[0] == 'torchvision':
-            return ModuleSpec(name, self, is_package=True)
-        return None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return AnyModule(spec.name)
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Nothing to run."""
-
-
-@contextmanager
-def torchvision_stand_in() -> Iterator[None]:
-    """Only what is imported inside sees a torchvision; a real one stays."""
-    finder = StandIn()
-    sys.meta_path.append(finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-        for name in list(sys.modules):
-            if isinstance(sys.modules[name], AnyModule):
-                del sys.modules[name]
 
 
 def fill(model: nn.Module) -> nn.Module:

@@ -11,8 +11,9 @@ third:
   counter sees that knows modules only, or loses the fused attention.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -47,15 +48,30 @@ def count(cfg: Config, size: tuple[int, int]) -> Count:
     # mmcv's operators and Deformable DETR read values: not on 'meta'
     device = next(model.parameters()).device
     image = torch.empty(1, 3, *size, device=device)
+    return count_run(
+        model, cfg.model.backbone.type, partial(forward, model, image)
+    )
+
+
+def count_run(
+    model: nn.Module, family: str, run: Callable[[], object]
+) -> Count:
+    """Count what one call does.
+
+    Args:
+        model: whose parameters and layers are counted.
+        family: of its backbone, which tells the way of counting.
+        run: calls the model once, for one image.
+    """
     with (
         tally(model) as extra,
         FlopCounterMode(display=False) as counter,
         sdpa_kernel(SDPBackend.MATH),
         torch.no_grad(),
     ):
-        forward(model, image)
+        run()
     true = counter.get_total_flops() / 2
-    added = by_fvcore if cfg.model.backbone.type == 'MPViT' else by_mmcv
+    added = by_fvcore if family == 'MPViT' else by_mmcv
     params = sum(p.numel() for p in model.parameters())
     return Count(
         params / 1e6,
@@ -65,13 +81,13 @@ def count(cfg: Config, size: tuple[int, int]) -> Count:
     )
 
 
-def build(cfg: Config) -> nn.Module:
+def build(cfg: Config, device: str | None = None) -> nn.Module:
     """The model, without memory for its weights where possible."""
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     config = {**cfg.model, 'data_preprocessor': None}
     config['backbone'] = {**cfg.model.backbone, 'init_cfg': None}
-    device = 'cpu' if cfg.model.type == 'DeformableDETR' else 'meta'
-    with torch.device(device):
+    meta = 'cpu' if cfg.model.type == 'DeformableDETR' else 'meta'
+    with torch.device(device or meta):
         return MODELS.build(config).eval().requires_grad_(False)
 
 

@@ -1,0 +1,1 @@
+"""How fast and how large the backbones are, beside everybody else's."""

@@ -1,0 +1,71 @@
+"""What the numbers were measured on."""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from ..layers.linear import linear
+
+LIBRARIES = ('torch', 'timm', 'transformers', 'mmdet', 'mmcv', 'mmengine')
+
+
+def describe(device: str) -> dict[str, str]:
+    """The machine, its limits and the versions, as they are printed."""
+    facts = {
+        'processor': processor(),
+        'cores': str(os.cpu_count()),
+        'threads': str(torch.get_num_threads()),
+        'system': f'{platform.system()}, Python {platform.python_version()}',
+    }
+    if device == 'cuda':
+        facts['GPU'] = torch.cuda.get_device_name()
+    facts['product limit'] = f'{product_rate(device):.0f} GFLOP/s'
+    facts['memory limit'] = f'{copy_rate(device):.1f} GB/s'
+    for name in LIBRARIES:
+        try:
+            facts[name] = version(name)
+        except PackageNotFoundError:
+            facts[name] = 'none'
+    return facts
+
+
+def processor() -> str:
+    """The name of the processor."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (x.split(':')[1].strip() for x in lines if 'model name' in x)
+    return next(names, platform.machine())
+
+
+def product_rate(device: str, side: int = 2048) -> float:
+    """GFLOP/s of a float32 product of two squares, the best of some."""
+    a, b = torch.randn(2, side, side, device=device)
+    with torch.no_grad():
+        return 2 * side**3 / 1e9 / best(lambda: linear(a, b, None), device)
+
+
+def copy_rate(device: str, size: int = 2**26) -> float:
+    """GB/s read and written by x + 1 into memory that is there already."""
+    x = torch.randn(size, device=device)
+    y = torch.empty_like(x)
+    moved = 2 * x.numel() * x.element_size()
+    return moved / 1e9 / best(lambda: torch.add(x, 1, out=y), device)
+
+
+def best(call: Callable[[], object], device: str, rounds: int = 5) -> float:
+    """Seconds of the fastest of some calls."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        call()
+        if device == 'cuda':
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times)

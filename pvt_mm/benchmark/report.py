@@ -148,7 +148,7 @@ def draw(file: Path, rows: Sequence[Row], title: str) -> None:
     from ..figures import pyplot, save
 
     cases = list(dict.fromkeys(row[:6] for row in rows))
-    cases = [c for c in cases if sum(r[:6] == c for r in rows) > 2]
+    cases = [c for c in cases if sum(r[:6] == c for r in rows) > 1]
     figure, panels = pyplot.subplots(
         *(len(cases), 1),
         figsize=(8, 1.5 * len(cases)),

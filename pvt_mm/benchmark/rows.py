@@ -104,7 +104,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
         writer.writerow(Row._fields)
         for row in rows:
             writer.writerow(
-                f'{v:.4f}' if isinstance(v, float) else v for v in row
+                f'{v:.5g}' if isinstance(v, float) else v for v in row
             )
 
 

@@ -18,7 +18,7 @@ def fuse_for_inference(model: Model) -> Model:
     """A copy that gives the same with fewer operations, for use only.
 
     The batch norms of MPViT become part of their convolutions. What was
-    tried and did not help is in docs/performance.md: the factors of layer
+    tried and did not help is in docs/performance_notes.md: factors of layer
     norms inside the next linear layer, PVT's resized positions kept.
 
     Args:

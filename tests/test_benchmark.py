@@ -56,9 +56,8 @@ def test_the_yardstick_is_not_our_fast_layers():
     homes = {k.__module__ for k in kinds if issubclass(k, nn.Linear)}
     assert homes == {'torch.nn.modules.linear'}
     own = {type(m) for m in models['ours'].modules()}
-    assert {k.__module__ for k in own if issubclass(k, nn.Linear)} == {
-        'pvt_mm.layers.linear'
-    }
+    homes = {k.__module__ for k in own if issubclass(k, nn.Linear)}
+    assert all(home.startswith('pvt_mm.layers.') for home in homes)
 
 
 def test_saved_bytes_counts_each_storage_once():

@@ -7,11 +7,14 @@ from torch.utils.checkpoint import checkpoint
 from pvt_mm.layers import (
     ConvMlp,
     DropPath,
+    LastLinear,
     PatchEmbed,
     PooledReduction,
     ReducedAttention,
     drop_path_rates,
+    linear,
     mlp,
+    recomputed,
     strided_reduction,
     to_map,
     to_tokens,
@@ -189,3 +192,49 @@ def test_bands_under_torch_func(bands):
     torch.testing.assert_close(torch.func.grad(loss)(x), expected)
     single = torch.func.vmap(torch.func.grad(loss))(x[:, None])
     torch.testing.assert_close(single[:, 0], expected)
+
+
+def test_the_last_product_is_not_made_again(bands, monkeypatch):
+    made = []
+    product = linear.PRODUCT
+    monkeypatch.setattr(
+        linear, 'PRODUCT', lambda *args: made.append(1) or product(*args)
+    )
+    layer, x, size = mlp_case()
+    layer.float()
+    x = x.float().requires_grad_()
+    assert layer.band_height(x, size) == 6  # two bands
+    y = layer(x, size)
+    assert len(made) == 2 * 2
+    y.sum().backward()
+    # each band: one of two forward products again, four of the backward pass
+    assert len(made) == 2 * (2 + 1 + 4)
+
+
+def test_recomputed_twice_through_one_graph():
+    torch.manual_seed(0)
+    layer = LastLinear(3, 2)
+    x = torch.randn(5, 3, requires_grad=True)
+    y = recomputed(lambda x: layer(x.sin()), x).square().sum()
+    first = torch.autograd.grad(y, x, retain_graph=True)
+    second = torch.autograd.grad(y, x)
+    plain = torch.autograd.grad(layer(x.sin()).square().sum(), x)
+    torch.testing.assert_close(first, plain)
+    torch.testing.assert_close(second, plain)
+
+
+def test_second_derivatives_through_what_is_recomputed():
+    torch.manual_seed(0)
+    layer = LastLinear(3, 2)
+    x = torch.randn(5, 3, requires_grad=True)
+
+    def curvature(call):
+        (slope,) = torch.autograd.grad(
+            call(x).square().sum(), x, create_graph=True
+        )
+        return torch.autograd.grad(slope.square().sum(), x)
+
+    torch.testing.assert_close(
+        curvature(lambda x: recomputed(lambda x: layer(x.sin()), x)),
+        curvature(lambda x: layer(x.sin())),
+    )

@@ -16,8 +16,9 @@ from ..backbones.mpvit_parts import (
     ConvPosition,
     ConvRelativePosition,
     FactorizedAttention,
+    PositionedBlock,
 )
-from ..layers import Linear, PointwiseConv, Size
+from ..layers import Block, Linear, PointwiseConv, Size
 
 
 class PlainPosition(nn.Module):
@@ -71,6 +72,19 @@ class PlainAttention(nn.Module):
         return self.proj(found.transpose(1, 2).reshape(x.shape))
 
 
+class PlainBlock(PositionedBlock):
+    """A block that keeps everything for the backward pass."""
+
+    def forward(
+        self,
+        x: Tensor,
+        size: Size,
+        cpe: PlainPosition,
+        crpe: PlainRelativePosition,
+    ) -> Tensor:
+        return Block.forward(self, cpe(x, size), size, crpe)
+
+
 class PlainPath(nn.Module):
     """Encoder of one path: a map to a map."""
 
@@ -114,11 +128,20 @@ PARTS = {
 }
 
 
+# Others keep their parameters and get another forward.
+CLASSES = {
+    Linear: nn.Linear,
+    PointwiseConv: nn.Conv2d,
+    PositionedBlock: PlainBlock,
+}
+
+
 def replace(module: nn.Module) -> None:
     """Put plain parts in the place of ours, the innermost first."""
     for name, child in module.named_children():
         replace(child)
         if type(child) in PARTS:
             setattr(module, name, PARTS[type(child)](child))
-        elif isinstance(child, Linear | PointwiseConv):
-            child.__class__ = type(child).__base__  # torch's own forward
+        for ours, plain in CLASSES.items():
+            if isinstance(child, ours):
+                child.__class__ = plain

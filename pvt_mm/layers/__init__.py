@@ -11,6 +11,7 @@ from .init import init_conv, init_tokens
 from .linear import Linear, PointwiseConv
 from .mlp import ConvMlp, Mlp
 from .patch_embed import PatchEmbed
+from .recompute import LastLinear, recomputed
 from .tokens import Size, to_map, to_tokens
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     'Blocks',
     'ConvMlp',
     'DropPath',
+    'LastLinear',
     'LayerNorm',
     'Linear',
     'Mlp',
@@ -29,6 +31,7 @@ __all__ = [
     'drop_path_rates',
     'init_conv',
     'init_tokens',
+    'recomputed',
     'strided_reduction',
     'to_map',
     'to_tokens',

@@ -38,12 +38,19 @@ if PRODUCT is not None:
 class OneDnnLinear(torch.autograd.Function):
     """x @ weight.T + bias, forward and backward by oneDNN.
 
+    Args:
+        read: whether anybody reads the result; else it has no meaning.
+
     Shape:
         x (N, K), weight (M, K), bias (M) or None -> (N, M)
     """
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        x: Tensor, weight: Tensor, bias: Tensor | None, read: bool = True
+    ) -> Tensor:
+        if not read:
+            return x.new_zeros(1, 1).expand(len(x), len(weight))
         return PRODUCT(x, weight, bias, 'none', [], '')
 
     @staticmethod
@@ -59,6 +66,7 @@ class OneDnnLinear(torch.autograd.Function):
             product(grad, weight.T, None) if needs[0] else None,
             product(grad.T, x.T, None) if needs[1] else None,
             grad.sum(0) if needs[2] else None,
+            None,
         )
 
 

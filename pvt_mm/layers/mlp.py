@@ -1,12 +1,10 @@
 """Feed-forward networks of a block."""
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .linear import Linear, in_transform
+from .recompute import LastLinear, recomputed
 from .tokens import Size
 
 # Bytes of hidden features at a time on the CPU: what stays in its cache and
@@ -30,7 +28,7 @@ class Mlp(nn.Module):
         super().__init__()
         self.fc1 = Linear(dim, hidden)
         self.act = nn.GELU()
-        self.fc2 = Linear(hidden, dim)
+        self.fc2 = LastLinear(hidden, dim)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))
@@ -60,24 +58,19 @@ class ConvMlp(nn.Module):
         self.inner_act = inner_act or nn.Identity()
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.act = nn.GELU()
-        self.fc2 = Linear(hidden, dim)
+        self.fc2 = LastLinear(hidden, dim)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         rows = self.band_height(x, size)
         x = x.unflatten(1, size)  # (B, H, W, C)
         if rows is None:
             return self.band(x, 0, size[0]).flatten(1, 2)
-        band = self.band
-        if torch.is_grad_enabled():
-            band = partial(
-                checkpoint, band, use_reentrant=False, preserve_rng_state=False
-            )
         out = []
         for start in range(0, size[0], rows):
             # The convolution looks one row beyond the band at either side.
             first = max(start - 1, 0)
             part = x[:, first : start + rows + 1]
-            out.append(band(part, start - first, rows))
+            out.append(recomputed(self.band, part, start - first, rows))
         return torch.cat(out, dim=1).flatten(1, 2)
 
     def band(self, x: Tensor, start: int, rows: int) -> Tensor:

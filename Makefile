@@ -4,11 +4,12 @@
 PYTHONS := $(or $(PYTHON),python3.11 python3 python3.12 python3.13)
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help setup train test benchmark lint doctor
+.PHONY: help setup train test test-slow benchmark lint doctor
 
 help:
 	@echo 'make train    train a detector on drawn images and show its AP'
 	@echo 'make test     run the tests'
+	@echo 'make test-slow  run those that take minutes'
 	@echo 'make setup    only set up .venv (the others do it too)'
 	@echo 'make benchmark  measure speed and memory beside other libraries'
 	@echo 'make lint     check the style of the code'
@@ -30,6 +31,9 @@ train: setup
 
 test: setup
 	.venv/bin/python -m pytest
+
+test-slow: setup
+	.venv/bin/python -m pytest -m slow
 
 benchmark: setup
 	.venv/bin/python tools/benchmark.py

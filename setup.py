@@ -31,7 +31,8 @@ setup(
             'ftfy',
             'regex',
         ],
+        'export': ['onnx', 'onnxruntime', 'onnxscript'],
         # Peers to compare with; set-up adds timm, without its torchvision.
-        'test': ['pytest', 'ruff', 'transformers'],
+        'test': ['hypothesis', 'pytest', 'ruff', 'transformers'],
     },
 )

@@ -75,7 +75,7 @@ def set_up() -> None:
     say(f'3 of 4: mmcv {VERSION} with operators')
     install_mmcv()
     say('4 of 4: mmengine, mmdet, mmsegmentation, test tools, pvt_mm')
-    pip('--no-build-isolation', '--editable', f'{ROOT}[upstream,test]')
+    pip('--no-build-isolation', '--editable', f'{ROOT}[upstream,export,test]')
     # It asks for torchvision, which would bring another torch.
     pip('--no-deps', 'timm')
     if run(PYTHON, '-m', 'pvt_mm.doctor'):

@@ -6,21 +6,26 @@ checkpoints as safe to load. That is all that
 ``custom_imports = dict(imports=['pvt_mm'])`` needs.
 """
 
+import re
 import sys
+from pathlib import Path
 
 __version__ = '0.1.0'
 
 # The doctor must run where importing anything else fails, or even crashes.
-if 'pvt_mm.doctor' not in sys.orig_argv:
+if not re.search(r'\bpvt_mm[. ]doctor\b', ' '.join(sys.orig_argv)):
     try:
         from .backbones import PVT, MPViT, PVTv2
         from .classifier import PyramidClassifier
         from .engine.safe_load import register_safe_globals
     except ImportError as error:
-        raise ImportError(
+        message = (
             f'pvt_mm cannot be imported: {error}. '
             'Run "python -m pvt_mm.doctor" to see what to mend.'
-        ) from error
+        )
+        if Path(sys.argv[0]).name in ('-m', 'pvt_mm'):  # started as a program
+            sys.exit(f'error: {message}')
+        raise ImportError(message) from error
     register_safe_globals()
 
 __all__ = ['MPViT', 'PVT', 'PVTv2', 'PyramidClassifier']

@@ -6,8 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pvt_mm.engine.cli import run  # noqa: E402
-from pvt_mm.reproduce.cli import main  # noqa: E402
+try:
+    from pvt_mm.verbs import start
+except ImportError as error:
+    sys.exit(f'error: {error} (by {sys.executable}; is .venv activated?)')
 
 if __name__ == '__main__':
-    sys.exit(run(main))
+    sys.exit(start('reproduce'))

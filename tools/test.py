@@ -7,9 +7,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 try:
-    from pvt_mm.engine.cli import run, test
+    from pvt_mm.verbs import start
 except ImportError as error:
     sys.exit(f'error: {error} (by {sys.executable}; is .venv activated?)')
 
 if __name__ == '__main__':
-    sys.exit(run(test))
+    sys.exit(start('test'))

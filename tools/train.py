@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train a detector or segmentor: tools/train.py CONFIG [options]."""
+"""Train a model by its config: tools/train.py CONFIG [options]."""
 
 import sys
 from pathlib import Path
@@ -7,9 +7,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 try:
-    from pvt_mm.engine.cli import run, train
+    from pvt_mm.verbs import start
 except ImportError as error:
     sys.exit(f'error: {error} (by {sys.executable}; is .venv activated?)')
 
 if __name__ == '__main__':
-    sys.exit(run(train))
+    sys.exit(start('train'))

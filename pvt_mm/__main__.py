@@ -1,0 +1,8 @@
+"""python -m pvt_mm VERB ..."""
+
+import sys
+
+from .verbs import main
+
+if __name__ == '__main__':
+    sys.exit(main())

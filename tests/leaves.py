@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from pvt_mm.recipes.grammar import CONFIGS
+from pvt_mm.home import CONFIGS
 
 
 @cache

@@ -4,7 +4,8 @@ import pytest
 
 from pvt_mm.engine import batch, cli
 from pvt_mm.engine.errors import UsageError
-from pvt_mm.engine.settings import ROOT, load_config
+from pvt_mm.engine.settings import load_config
+from pvt_mm.home import HOME
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def said(monkeypatch):
 
 
 def fitted(name, processes, way='recipe', **loader):
-    cfg = load_config(str(ROOT / 'configs' / name))
+    cfg = load_config(str(HOME / 'configs' / name))
     cfg.train_dataloader.update(loader)
     batch.fit_batch(cfg, processes, way)
     return cfg
@@ -86,7 +87,7 @@ def test_the_user_chooses(said):
 
 
 def test_scaling_needs_the_batch_of_the_recipe(said):
-    cfg = load_config(str(ROOT / 'configs/retinanet_pvt_v2_b2_coco.py'))
+    cfg = load_config(str(HOME / 'configs/retinanet_pvt_v2_b2_coco.py'))
     cfg.auto_scale_lr = None
     batch.fit_batch(cfg, 1, 'recipe')
     assert said == []

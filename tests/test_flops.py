@@ -14,7 +14,6 @@ from pvt_mm.analysis.table import (
     beside,
     deviation,
     first,
-    leaves,
     load,
     published,
     read_counts,
@@ -24,7 +23,7 @@ from pvt_mm.analysis.table import (
 )
 from pvt_mm.backbones.mpvit import ARCHS
 from pvt_mm.engine.errors import UsageError
-from pvt_mm.results.table import ROOT
+from pvt_mm.home import HOME, list_configs
 
 # What the authors' tools printed: parameters in M, multiply-adds in G.
 PRINTED = {
@@ -39,7 +38,7 @@ PRINTED = {
 
 @pytest.fixture(scope='module')
 def counts():
-    return read_counts(ROOT / COUNTS)
+    return read_counts(HOME / COUNTS)
 
 
 @pytest.mark.parametrize('name', PRINTED)
@@ -83,7 +82,7 @@ def test_published_mpvit_tiny_detectors_have_wider_mlps():
 
 
 def test_every_config_is_counted_and_every_deviation_explained(counts):
-    assert list(counts) == leaves()
+    assert list(counts) == list_configs()
     rows, used = published(), set()
     for name, values in counts.items():
         theirs = rows.get(name, [])
@@ -99,7 +98,7 @@ def test_every_config_is_counted_and_every_deviation_explained(counts):
 
 
 def test_page_is_rendered_from_the_counts(counts):
-    assert (ROOT / PAGE).read_text() == render(counts)
+    assert (HOME / PAGE).read_text() == render(counts)
 
 
 @pytest.mark.parametrize(

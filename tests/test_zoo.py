@@ -14,6 +14,7 @@ from torch import nn
 
 from pvt_mm.checkpoints.dialects import from_ours
 from pvt_mm.datasets import CLASSES, draw_ade20k, draw_coco
+from pvt_mm.home import CONFIGS
 from pvt_mm.recipes import (
     FAMILIES,
     LEAVES,
@@ -23,7 +24,6 @@ from pvt_mm.recipes import (
     render,
 )
 from pvt_mm.recipes import official as facts
-from pvt_mm.recipes.grammar import CONFIGS
 
 DENSE = [leaf for leaf in LEAVES if parse_name(leaf).method != 'classifier']
 PUBLIC = [leaf for leaf in DENSE if parse_name(leaf).data != 'shapes']

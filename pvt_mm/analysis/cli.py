@@ -6,13 +6,12 @@ from pathlib import Path
 
 from ..engine.errors import UsageError
 from ..engine.settings import load_config
-from ..results.table import ROOT
+from ..home import checkout, list_configs
 from .flops import count
 from .table import (
     COUNTS,
     PAGE,
     count_all,
-    leaves,
     render,
     size_of,
     write_counts,
@@ -46,10 +45,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.configs:
         if args.size:
             raise UsageError('--size needs a config: the table has its own')
-        counts = count_all(leaves())
-        (ROOT / PAGE).parent.mkdir(exist_ok=True)
-        write_counts(ROOT / COUNTS, counts)
-        (ROOT / PAGE).write_text(render(counts))
+        root = checkout('flops without a config')
+        counts = count_all(list_configs())
+        (root / PAGE).parent.mkdir(exist_ok=True)
+        write_counts(root / COUNTS, counts)
+        (root / PAGE).write_text(render(counts))
         print(f'{len(counts)} configs: {PAGE}')
     for name in args.configs:
         cfg = load_config(name)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from ..results.table import FAMILIES, KINDS, ROOT, Row, family_results
+from ..home import config_path
+from ..results.table import FAMILIES, KINDS, Row, family_results
 from .flops import Count, count
 
 COUNTS = Path('results/flops.csv')
@@ -93,12 +94,7 @@ def count_all(names: Iterable[str]) -> dict[str, Count]:
 
 def load(name: str) -> Config:
     """A config by its name."""
-    return Config.fromfile(ROOT / 'configs' / f'{name}.py')
-
-
-def leaves() -> list[str]:
-    """The names of all configs."""
-    return sorted(path.stem for path in ROOT.glob('configs/*.py'))
+    return Config.fromfile(config_path(name))
 
 
 def write_counts(path: Path, counts: Mapping[str, Count]) -> None:

@@ -1,7 +1,9 @@
 """Backbones, registered in mmengine's root registry: one file per paper."""
 
+from .build import build_backbone
 from .mpvit import MPViT
 from .pvt import PVT
 from .pvt_v2 import PVTv2
+from .pyramid import InputError
 
-__all__ = ['MPViT', 'PVT', 'PVTv2']
+__all__ = ['InputError', 'MPViT', 'PVT', 'PVTv2', 'build_backbone']

@@ -14,10 +14,10 @@ from ..analysis.flops import count, count_run
 from ..analysis.forward import forward
 from ..engine.errors import UsageError
 from ..engine.settings import load_config
-from ..results.table import ROOT
+from ..home import checkout
 from . import page, report
 from .cases import CASES, CASES_CUDA, Case
-from .contestants import FAMILIES, MAKERS, build
+from .contestants import MAKERS, build
 from .machine import describe
 from .measure import MIB, PRECISIONS, interleave, peak_bytes
 from .rows import measure, write_facts, write_rows
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = parser().parse_args(argv)
     if args.render:
-        page.render()
+        page.render(checkout('benchmark --render'))
         return
     cuda = torch.cuda.is_available()
     device = args.device or ('cuda' if cuda else 'cpu')
@@ -91,7 +91,7 @@ def check(args: argparse.Namespace, cuda: bool, device: str) -> None:
 
 def measure_all(device: str, facts: dict[str, str]) -> None:
     """The whole table; on the CPU it is kept and the page written."""
-    rows = []
+    root, rows = checkout('benchmark without a target'), []
     for case in CASES_CUDA if device == 'cuda' else CASES:
         found = measure(case, device)
         print(report.rows_table(found), flush=True)
@@ -101,21 +101,18 @@ def measure_all(device: str, facts: dict[str, str]) -> None:
         (page.ROWS, write_rows, rows),
         (page.FACTS, write_facts, facts),
     ):
-        write(ROOT / path.with_stem(path.stem + end), data)
+        write(root / path.with_stem(path.stem + end), data)
     if device == 'cpu':
-        page.render()
+        page.render(root)
         print(report.goals_table(rows))
 
 
 def backbone(name: str, args: argparse.Namespace, device: str) -> None:
     """One backbone: what it costs by count, and by the clock."""
-    family = next(
-        (f for prefix, f in FAMILIES.items() if name.startswith(prefix)), ''
-    )
     with torch.device('meta'):
         model = build(name).eval()
         image = torch.empty(1, 3, *args.size)
-    cost = count_run(model, family, partial(model, image))
+    cost = count_run(model, type(model).__name__, partial(model, image))
     print(cost_text(name, cost, args.size))
     task = 'training' if args.train else 'inference'
     case = Case(name, tuple(args.size), task, tuple(args.against))

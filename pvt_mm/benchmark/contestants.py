@@ -5,9 +5,9 @@ from collections.abc import Callable
 from copy import deepcopy
 
 import torch
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ..backbones import build_backbone
 from ..checkpoints.dialects import from_ours
 from ..engine.compiling import compile_backbone
 from ..engine.errors import UsageError
@@ -15,7 +15,6 @@ from ..fuse import fuse_for_inference
 from .plain_mpvit import PlainMPViT
 from .stand_in import torchvision_stand_in
 
-FAMILIES = {'pvt_v2_': 'PVTv2', 'pvt_': 'PVT', 'mpvit_': 'MPViT'}
 LIMIT = 1e-4  # largest difference of two maps, relative to the largest value
 
 
@@ -25,17 +24,12 @@ def build(name: str, **options: object) -> nn.Module:
     Raises:
         UsageError: there is none of that name.
     """
-    for prefix, family in FAMILIES.items():
-        if name.startswith(prefix):
-            arch = name.removeprefix(prefix)
-            try:
-                return MODELS.build(dict(type=family, arch=arch, **options))
-            except ValueError as error:
-                raise UsageError(str(error)) from error
-    raise UsageError(
-        f'{name} is neither a config file nor a backbone: names begin with '
-        f'{", ".join(FAMILIES)}'
-    )
+    try:
+        return build_backbone(name, **options)
+    except ValueError as error:
+        raise UsageError(
+            f'{name} is neither a config file nor a backbone: {error}'
+        ) from error
 
 
 class Maps(nn.Module):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..results.table import ROOT
+from ..home import HOME
 from . import report
 from .rows import read_facts, read_rows
 
@@ -13,7 +13,7 @@ PICTURE = Path('docs/performance.png')
 EXPLAINED = Path('docs/performance_notes.md')
 
 
-def render(root: Path = ROOT) -> None:
+def render(root: Path = HOME) -> None:
     """Write the page, its picture and the README's block."""
     rows, facts = read_rows(root / ROWS), read_facts(root / FACTS)
     goals = report.goals_table(rows)

@@ -2,9 +2,7 @@
 
 import os
 import warnings
-import zipfile
 from argparse import Namespace
-from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -12,27 +10,20 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from ..checkpoints import locate
+from ..home import config_path
 from .bf16 import Bf16OptimWrapper
 from .compiling import CompileBackbone
+from .deterministic import be_deterministic
 from .errors import UsageError
+from .guards import guard
+from .hooks import add_hook, add_import
 from .options import merge_options
-from .randomness import PlaceSeedHook
-
-ROOT = Path(__file__).parents[2]  # of the checkout
+from .resuming import resume
 
 
 def load_config(name: str) -> Config:
-    """Read a config file, named from here or from the checkout's root."""
-    path = Path(name)
-    if not path.is_file() and (ROOT / name).is_file():
-        path = ROOT / name
-    if not path.is_file():
-        known = [str(p.relative_to(ROOT)) for p in ROOT.glob('configs/*.py')]
-        near = get_close_matches(name, known, n=3, cutoff=0.3)
-        raise UsageError(
-            f'there is no config file {name}; nearest: '
-            f'{", ".join(near) or "none"}'
-        )
+    """Read a config file: a path, or the name of one of ours."""
+    path = name if Path(name).is_file() else config_path(name)
     # mmengine asks pkg_resources for every inherited file, which warns
     warnings.filterwarnings('ignore', '.*pkg_resources is deprecated.*')
     try:
@@ -53,7 +44,9 @@ def train_config(args: Namespace) -> Config:
         drop_amp(cfg)
     if args.allow_partial_weights:
         allow_partial(cfg)
-    add_hook(cfg, PlaceSeedHook)
+    guard(cfg)
+    if args.deterministic:
+        be_deterministic(cfg)
     if args.compile:
         add_hook(cfg, CompileBackbone)
     if args.resume:
@@ -72,22 +65,6 @@ def common_config(args: Namespace) -> Config:
     elif not cfg.get('work_dir'):
         cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
     return cfg
-
-
-def add_hook(cfg: Config, hook: type) -> None:
-    """Add a hook of this package to a run, once."""
-    hooks = list(cfg.get('custom_hooks') or [])
-    if any(other.get('type') == hook.__name__ for other in hooks):
-        return
-    cfg.custom_hooks = [*hooks, dict(type=hook.__name__)]
-    add_import(cfg, hook)
-
-
-def add_import(cfg: Config, part: type) -> None:
-    """Let any tool run the config that is written to the work dir."""
-    known = cfg.get('custom_imports') or {}
-    imports = [*known.get('imports', []), part.__module__]
-    cfg.custom_imports = {**known, 'imports': imports}
 
 
 def use_amp(cfg: Config, precision: str) -> None:
@@ -139,37 +116,9 @@ def allow_partial(cfg: Config) -> None:
     weights.allow_partial = True
 
 
-def resume(cfg: Config, checkpoint: str) -> None:
-    """Continue from a checkpoint; 'auto' is the last one of the work_dir."""
-    if checkpoint == 'auto':
-        checkpoint = last_checkpoint(cfg.work_dir)
-    if not checkpoint:
-        print_log(
-            f'--resume: {cfg.work_dir} holds no checkpoint, so the run '
-            'starts from the beginning.'
-        )
-        return
-    cfg.resume, cfg.load_from = True, checkpoint
-
-
 def start_from(cfg: Config, *, partial: bool) -> None:
     """Start from a checkpoint of a whole model."""
     cfg.load_from = str(locate(cfg.load_from))
     # every weight comes from there: download no others for nothing
     if not partial and cfg.model.get('backbone', {}).get('init_cfg'):
         cfg.model.backbone.init_cfg = None
-
-
-def last_checkpoint(work_dir: str) -> str | None:
-    """The newest whole checkpoint of a folder.
-
-    A process that was killed while it wrote one leaves a file that torch
-    cannot open: zip files have their table of contents at the end.
-    """
-    found = sorted(Path(work_dir).glob('*_*.pth'), key=os.path.getmtime)
-    found = [p for p in found if p.stem.split('_')[0] in ('epoch', 'iter')]
-    for path in reversed(found):
-        if zipfile.is_zipfile(path):
-            return str(path)
-        print_log(f'--resume: {path} is cut short and is passed over.')
-    return None

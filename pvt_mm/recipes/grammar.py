@@ -1,11 +1,11 @@
 """The name of a leaf -> what it specifies."""
 
 import re
-from pathlib import Path
 from typing import NamedTuple
 
-CONFIGS = Path(__file__).parents[2] / 'configs'  # of the checkout
-LEAVES = tuple(sorted(path.stem for path in CONFIGS.glob('*.py')))
+from ..home import list_configs
+
+LEAVES = tuple(list_configs())
 
 FAMILIES = {'pvt': 'PVT', 'pvt_v2': 'PVTv2', 'mpvit': 'MPViT'}
 # Method: type of the model, and of the head that makes the difference.

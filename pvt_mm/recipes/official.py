@@ -3,12 +3,12 @@
 import csv
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import NamedTuple
 
 from ..engine.errors import UsageError
+from ..home import HOME
 
-FOLDER = Path(__file__).parents[2] / 'docs/recipes'  # of the checkout
+FOLDER = HOME / 'docs/recipes'
 UNKNOWN = 'not stated'
 
 

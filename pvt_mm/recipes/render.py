@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from mmengine.config import Config
 
+from ..home import CONFIGS, checkout
 from .describe import describe
-from .grammar import CONFIGS, DATA, FAMILIES, METHODS, SCHEDULES
+from .grammar import DATA, FAMILIES, METHODS, SCHEDULES
 from .official import FOLDER, Line, compare, notes, read
 
 PAGE = FOLDER.parent / 'recipes.md'
@@ -85,5 +86,6 @@ def table_line(line: Line, reasons: Sequence[str]) -> str:
 
 def main() -> None:
     """Write the page."""
+    root = checkout('render_recipes')
     PAGE.write_text(render())
-    print(PAGE.relative_to(CONFIGS.parent))
+    print(PAGE.relative_to(root))

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..checkpoints import CheckpointError, convert, locate
 from ..checkpoints.fetch import ENDINGS, FOLDER, nearby
 from ..engine.errors import UsageError
-from ..results.table import ROOT
+from ..home import HOME, config_path
 from .plan import BY_HAND, Job
 
 # Name in our tables <- name in the log of an evaluation, and its unit.
@@ -72,8 +72,8 @@ def evaluate(
     log = folder / 'log.txt'
     log.write_text('\n'.join(lines) + '\n')
     command = [
-        *(sys.executable, str(ROOT / 'tools/test.py')),
-        *(str(ROOT / f'configs/{job.name}.py'), str(converted)),
+        *(sys.executable, str(HOME / 'tools/test.py')),
+        *(config_path(job.name), str(converted)),
         *('--work-dir', str(folder)),
         *(['--cfg-options', *options] if options else []),
     ]

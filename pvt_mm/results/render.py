@@ -8,7 +8,8 @@ import yaml
 from mmengine.config import Config
 
 from ..engine.errors import UsageError
-from .table import FAMILIES, KINDS, ROOT, Row, family_results
+from ..home import CONFIGS, HOME, checkout
+from .table import FAMILIES, KINDS, Row, family_results
 
 # Metrics of a method, in the order shown, and how they are headed.
 SHOWN = {
@@ -105,7 +106,7 @@ def metafile(family: str, rows: Sequence[Row]) -> str:
 
 def model(family: str, name: str, rows: Sequence[Row]) -> dict:
     """One config: how it is trained and the best-trusted numbers for it."""
-    cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
     row = next((row for row in rows if row.metrics), rows[0])
     results = [
         {
@@ -142,7 +143,7 @@ def training(cfg: Config) -> dict:
     }
 
 
-def render(root: Path = ROOT) -> dict[Path, str]:
+def render(root: Path = HOME) -> dict[Path, str]:
     """Every generated file with its content."""
     readme = root / 'README.md'
     text = readme.read_text()
@@ -160,7 +161,8 @@ def render(root: Path = ROOT) -> dict[Path, str]:
 
 def main() -> None:
     """Write every generated file that is not as it should be."""
-    for path, content in render().items():
+    root = checkout('render_results')
+    for path, content in render(root).items():
         if not path.exists() or path.read_text() != content:
             path.write_text(content)
-            print(path.relative_to(ROOT))
+            print(path.relative_to(root))

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..engine.errors import UsageError
-
-ROOT = Path(__file__).parents[2]  # of the checkout
+from ..home import HOME
 
 # Folder -> title.
 FAMILIES = {'pvt': 'PVT', 'pvt_v2': 'PVT v2', 'mpvit': 'MPViT'}
@@ -90,4 +89,4 @@ def read_metrics(text: str) -> dict[str, str]:
 
 def family_results(family: str) -> list[Row]:
     """All rows of a family."""
-    return read_results(ROOT / 'results' / family / 'results.csv')
+    return read_results(HOME / 'results' / family / 'results.csv')

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 
 from pvt_mm.checkpoints import CheckpointError
 from pvt_mm.datasets import draw_ade20k, draw_coco
-from pvt_mm.engine import cli, settings
+from pvt_mm.engine import cli, resuming, settings
 from pvt_mm.engine.errors import UsageError
 from pvt_mm.engine.gate import check_fit
 from pvt_mm.engine.options import merge_options
@@ -217,7 +217,7 @@ def test_one_process_needs_no_wrapper():
 
 def test_mixed_precision_of_a_recipe_needs_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    config = str(settings.ROOT / 'configs/retinanet_pvt_large_coco.py')
+    config = 'configs/retinanet_pvt_large_coco.py'
     assert settings.load_config(config).optim_wrapper.type == 'AmpOptimWrapper'
     args = cli.train_parser().parse_args(
         [config, '--cfg-options', 'optim_wrapper.loss_scale=512.0']
@@ -232,8 +232,8 @@ def test_last_checkpoint_is_whole(tmp_path):
     whole = (tmp_path / 'epoch_1.pth').read_bytes()
     (tmp_path / 'epoch_2.pth').write_bytes(whole[: len(whole) // 2])
     os.utime(tmp_path / 'epoch_1.pth', (1, 1))
-    assert settings.last_checkpoint(tmp_path) == str(tmp_path / 'epoch_1.pth')
-    assert settings.last_checkpoint(tmp_path / 'nowhere') is None
+    assert resuming.last_checkpoint(tmp_path) == str(tmp_path / 'epoch_1.pth')
+    assert resuming.last_checkpoint(tmp_path / 'nowhere') is None
 
 
 class Evil:

@@ -15,6 +15,7 @@ from .batch import WAYS, default_way, fit_batch
 from .errors import UsageError
 from .gate import check_fit
 from .options import Options
+from .outside import explain
 from .preflight import (
     EMPTY,
     check_annotations,
@@ -24,6 +25,7 @@ from .preflight import (
 )
 from .processes import start_processes
 from .settings import train_config
+from .stopping import Stopped
 from .testing import test_config
 
 
@@ -88,6 +90,11 @@ def train_parser() -> argparse.ArgumentParser:
         const='scale-lr',
         dest='batch',
         help='the same as --batch scale-lr',
+    )
+    p.add_argument(
+        '--deterministic',
+        action='store_true',
+        help='the same numbers from two runs on the same machine; slower',
     )
     p.add_argument(
         '--allow-partial-weights',
@@ -169,10 +176,24 @@ def run(main: Callable[[], None]) -> int:
     try:
         main()
     except (UsageError, CheckpointError) as error:
-        if os.environ.get('LOCAL_RANK', '0') == '0':
-            print(f'error: {error}', file=sys.stderr)
+        say(f'error: {error}')
+        return 1
+    except Stopped as stop:
+        say(str(stop))
+        return stop.status
+    except RuntimeError as error:
+        fault = explain(error)
+        if fault is None:
+            raise
+        print(f'error: {fault}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('stopped; --resume continues a training run', file=sys.stderr)
         return 130
     return 0
+
+
+def say(text: str) -> None:
+    """Print once, however many processes say the same."""
+    if os.environ.get('LOCAL_RANK', '0') == '0':
+        print(text, file=sys.stderr)

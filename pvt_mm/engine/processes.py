@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.logging import print_log
 from torch import distributed
 
@@ -56,3 +57,12 @@ def replace_sync_bn(model: MutableMapping[str, Any]) -> int:
     for norm in norms:
         norm['type'] = 'BN'
     return len(norms)
+
+
+def anywhere(number: int) -> int:
+    """The largest of the processes' numbers, as all of them get to know it."""
+    if get_world_size() == 1:
+        return number
+    largest = torch.tensor(number)
+    all_reduce(largest, 'max')
+    return int(largest)

@@ -1,44 +1,87 @@
-"""Random numbers that depend on where a run is, not on when it started."""
+"""Random numbers that depend on where a run is, not on when it started.
 
-import random
-from functools import partial
+A run that continues from a checkpoint then draws the same numbers as one
+that was never stopped, and sees the same images in the same order.
+"""
 
-import numpy as np
-import torch
-from mmengine.dist import get_rank
+from itertools import chain, repeat
+
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.registry import HOOKS
+from mmengine.runner.loops import _InfiniteDataloaderIterator
 
-STRIDE = 1_000_003  # a prime, so that seeds of two runs do not meet
+from .batches import PlacedBatchSampler, place_seed, seed_all
 
 
 @HOOKS.register_module()
 class PlaceSeedHook(Hook):
-    """Seeds each iteration and each epoch's workers from their number.
+    """Seeds each iteration from its number, and finds its batch again.
 
-    A run that continues from the checkpoint of an epoch then draws the same
-    numbers as one that was never stopped.
+    With :class:`PlacedBatchSampler` a resumed run goes on in the middle of
+    an epoch, and passes over batches without reading their images.
     """
 
+    def __init__(self) -> None:
+        self.skip = 0  # batches of this epoch that are behind a resumed run
+        self.first = None  # iteration that this epoch began with
+
+    def after_load_checkpoint(self, runner, checkpoint) -> None:
+        """Read how far into its epoch a resumed run is."""
+        if not runner._resume:
+            return
+        here = len(runner.train_dataloader)
+        there = checkpoint['meta'].get('batches_per_epoch', here)
+        self.skip = checkpoint['meta'].get('batches_done', 0)
+        if self.skip and here != there:
+            print_log(
+                f'An epoch has {here} batches here and {there} in the '
+                'checkpoint: its epoch starts over.'
+            )
+            self.skip = 0
+
+    def before_save_checkpoint(self, runner, checkpoint) -> None:
+        """Note how far into its epoch the run is."""
+        if self.first is not None:
+            meta = checkpoint['meta']
+            meta['batches_done'] = meta['iter'] - self.first
+            meta['batches_per_epoch'] = len(runner.train_dataloader)
+
     def before_train_epoch(self, runner) -> None:
-        """Seed the process, and start workers with a seed of the epoch."""
-        seed_all(runner.seed, runner.iter)
-        loader = runner.train_dataloader
-        init = loader.worker_init_fn
-        if isinstance(init, partial) and 'seed' in init.keywords:
-            seed = (runner.seed + STRIDE * runner.epoch) % 2**31
-            loader.worker_init_fn = partial(init, seed=seed)
-            # persistent workers would go on with their old numbers
-            loader._iterator = None
+        """Let the data begin where the run is."""
+        batches = runner.train_dataloader.batch_sampler
+        if not isinstance(batches, PlacedBatchSampler):
+            return
+        if not runner._randomness_cfg.get('diff_rank_seed'):
+            batches.sampler.seed = runner.seed  # the checkpoint's, if resumed
+        if hasattr(runner.train_loop, 'dataloader_iterator'):
+            if runner.iter:
+                go_on(runner, batches)
+            return
+        batches.go_to(runner.iter, self.skip)
+        self.first, self.skip = runner.iter - self.skip, 0
+
+    def after_train_epoch(self, runner) -> None:
+        """Nothing of the next epoch is done yet."""
+        self.first = None
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Seed what the model draws: drop path, dropout, samplers."""
-        seed_all(runner.seed, runner.iter)
+        seed_all(place_seed(runner.seed, runner.iter))
 
 
-def seed_all(seed: int, place: int) -> None:
-    """Seed python, numpy and torch for one place of a run and one process."""
-    mixed = (seed + STRIDE * (place + 1) + get_rank()) % 2**32
-    random.seed(mixed)
-    np.random.seed(mixed)
-    torch.manual_seed(mixed)
+def go_on(runner, batches: PlacedBatchSampler) -> None:
+    """Restart the data of a run without epochs at the run's place.
+
+    mmengine's loop asks for as many batches as have been trained on, to
+    throw them away. It gets placeholders, then the next batch.
+    """
+    loop, loader = runner.train_loop, runner.train_dataloader
+    loop.dataloader_iterator = None  # ends its workers
+    epoch, skip = batches.divide(runner.iter)
+    batches.go_to(runner.iter, skip)
+    if hasattr(batches.sampler, 'set_epoch'):
+        batches.sampler.set_epoch(epoch)
+    iterator = _InfiniteDataloaderIterator(loader)
+    iterator._epoch = epoch
+    loop.dataloader_iterator = chain(repeat(None, runner.iter), iterator)

@@ -1,0 +1,41 @@
+"""What every training gets, so that nothing is lost and nothing is silent."""
+
+from mmengine.config import Config
+
+from .batches import PlacedBatchSampler
+from .finite import FiniteHook
+from .hooks import add_hook, add_import
+from .randomness import PlaceSeedHook
+from .saving import SafeCheckpointHook
+from .stopping import StopHook
+
+
+def guard(cfg: Config) -> None:
+    """Make a run safe to kill, to stop and to leave alone."""
+    place_batches(cfg)
+    save_safely(cfg)
+    for hook in (PlaceSeedHook, FiniteHook, StopHook):
+        add_hook(cfg, hook)
+
+
+def place_batches(cfg: Config) -> None:
+    """Give each batch a seed of its own; see PlacedBatchSampler."""
+    loader = cfg.train_dataloader
+    inner = loader.get('batch_sampler')
+    name = PlacedBatchSampler.__name__
+    if inner and inner.get('type') == name:
+        return  # a config from a work dir
+    loader.batch_sampler = dict(type=name, inner=inner)
+    if loader.pop('drop_last', False):
+        loader.batch_sampler.drop_last = True
+    add_import(cfg, PlacedBatchSampler)
+
+
+def save_safely(cfg: Config) -> None:
+    """Replace mmengine's checkpoint hook; one of another kind stays."""
+    hooks = cfg.get('default_hooks') or {}
+    hook = hooks.get('checkpoint') or dict(type='CheckpointHook', interval=1)
+    if hook['type'] == 'CheckpointHook':
+        hook['type'] = SafeCheckpointHook.__name__
+        cfg.default_hooks = {**hooks, 'checkpoint': hook}
+        add_import(cfg, SafeCheckpointHook)

@@ -1,8 +1,10 @@
 """Does a checkpoint fit the model that is to be built from it?"""
 
+from collections.abc import Mapping
+
 import torch
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoints import read_weights
 from .errors import UsageError
@@ -14,6 +16,7 @@ def check_fit(
     part: str = '',
     *,
     allow_partial: bool = False,
+    state: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Stop unless a checkpoint has every tensor of the model.
 
@@ -25,6 +28,7 @@ def check_fit(
         path: file written by mmengine.
         part: compare names that start with this only.
         allow_partial: say what is missing, but go on.
+        state: what the file holds, if that is known.
 
     Raises:
         UsageError: something is missing or has another shape.
@@ -32,7 +36,7 @@ def check_fit(
     """
     while isinstance(getattr(model, 'module', None), nn.Module):
         model = model.module
-    there = shapes(read_weights(path))
+    there = shapes(read_weights(path) if state is None else state)
     wanted = {
         name: shape
         for name, shape in shapes(model.state_dict()).items()
@@ -57,6 +61,6 @@ def example(names: list[str]) -> str:
     return f' ({names[0]}{", ..." if len(names) > 1 else ""})' if names else ''
 
 
-def shapes(state: dict) -> dict[str, torch.Size]:
+def shapes(state: Mapping) -> dict[str, torch.Size]:
     """The shape of every tensor."""
     return {k: v.shape for k, v in state.items() if torch.is_tensor(v)}

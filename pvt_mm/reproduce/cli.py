@@ -11,7 +11,7 @@ from ..engine.errors import UsageError
 from ..engine.options import merge_options
 from ..engine.preflight import check_data
 from ..engine.settings import load_config
-from ..results.table import FAMILIES, Row, family_results, read_results
+from ..results.table import Row, all_results, read_results
 from . import report
 from .evaluate import NotCheckable, evaluate, find_weights
 from .logs import compare, read_log
@@ -95,9 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def published(path: Path | None) -> list[Row]:
     """The published numbers."""
-    if path:
-        return read_results(path)
-    return [row for family in FAMILIES for row in family_results(family)]
+    return read_results(path) if path else all_results()
 
 
 def data_roots(pairs: Sequence[str]) -> dict[str, str]:

@@ -90,3 +90,8 @@ def read_metrics(text: str) -> dict[str, str]:
 def family_results(family: str) -> list[Row]:
     """All rows of a family."""
     return read_results(HOME / 'results' / family / 'results.csv')
+
+
+def all_results() -> list[Row]:
+    """All rows of all families."""
+    return [row for family in FAMILIES for row in family_results(family)]

@@ -12,6 +12,26 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['pvt_mm', 'pvt_mm.*']),
+    # Links in a checkout, copies in a wheel.
+    package_data={
+        'pvt_mm': [
+            '.mim/model-index.yml',
+            '.mim/configs/**/*.py',
+            '.mim/results/**/*.csv',
+            '.mim/results/**/*.yml',
+            '.mim/tools/*',
+        ]
+    },
+    # What needs a checkout.
+    exclude_package_data={
+        'pvt_mm': [
+            '.mim/tools/demo.py',
+            '.mim/tools/*mmcv.py',
+            '.mim/tools/render_*.py',
+            '.mim/tools/set_up.py',
+        ]
+    },
+    entry_points={'console_scripts': ['pvt_mm = pvt_mm.verbs:main']},
     install_requires=['numpy', 'rich', 'safetensors'],
     extras_require={
         'upstream': [

@@ -65,11 +65,14 @@ def test_patches_floor_without_padding_and_ceil_with():
     assert PatchEmbed(3, 8, 7, 4, 3)(x)[1] == (126, 84)
 
 
-def test_image_smaller_than_a_patch_is_named():
-    with pytest.raises(ValueError, match='3x9 is smaller than one patch'):
-        PatchEmbed(3, 8, 4, 4)(torch.randn(1, 3, 3, 9))
-    with pytest.raises(ValueError, match='7x7 tokens cannot be reduced by 8'):
-        strided_reduction(4, 8)(torch.randn(1, 49, 4), (7, 7))
+@pytest.mark.parametrize('cells', [2, 7])
+def test_smallest_side_is_the_smallest(cells):
+    for embed in (PatchEmbed(3, 8, 4, 4), PatchEmbed(3, 8, 7, 4, 3)):
+        side = embed.smallest_side(cells)
+        assert embed(torch.randn(1, 3, side, side))[1] == (cells, cells)
+        side -= 1
+        assert embed(torch.randn(1, 3, side, side))[1] == (cells - 1,) * 2
+    assert [strided_reduction(4, ratio).smallest for ratio in (1, 8)] == [1, 8]
 
 
 def test_drop_path_rates_rise_from_zero():

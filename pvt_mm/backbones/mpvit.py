@@ -19,6 +19,7 @@ from ..layers import (
     to_map,
     to_tokens,
 )
+from .arguments import check_arguments, resolve_arch
 from .mpvit_parts import (
     ConvNorm,
     ConvPosition,
@@ -30,7 +31,7 @@ from .mpvit_parts import (
     SeparableEmbed,
     make_norm,
 )
-from .pyramid import Pyramid, resolve_arch
+from .pyramid import Pyramid
 
 
 class Arch(NamedTuple):
@@ -136,6 +137,10 @@ class MPViTStage(nn.Module):
         outs = [path(x) for path, x in zip(self.paths, maps, strict=True)]
         return self.aggregate(torch.cat([self.local(maps[0]), *outs], dim=1))
 
+    def smallest_side(self, cells: int) -> int:
+        """Side of the smallest map that gives so many cells."""
+        return (cells - 1) * self.embeds[0].dwconv.stride[0] + 1
+
 
 @MODELS.register_module()
 class MPViT(Pyramid):
@@ -176,6 +181,12 @@ class MPViT(Pyramid):
         init_cfg: Any = None,
     ) -> None:
         row = resolve_arch('MPViT', ARCHS, arch)
+        check_arguments(
+            'MPViT',
+            in_channels=in_channels,
+            with_cp=with_cp,
+            drop_path_rate=drop_path_rate,
+        )
         norm = make_norm(norm_cfg)
         channels = (*row.dims[1:], row.dims[-1])
         rates = drop_path_rates(drop_path_rate, row.depths)
@@ -191,6 +202,7 @@ class MPViT(Pyramid):
         dim = row.dims[0]
         super().__init__(
             stages,
+            in_channels,
             channels,
             out_indices,
             stem=nn.Sequential(

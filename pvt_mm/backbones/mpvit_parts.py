@@ -20,6 +20,7 @@ from ..layers import (
 )
 
 NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm}
+NORM_OPTIONS = {'eps', 'momentum', 'affine', 'track_running_stats'}
 WINDOWS = {3: 2, 5: 3, 7: 3}  # window of a relative position: heads with it
 HEADS = sum(WINDOWS.values())
 
@@ -30,13 +31,18 @@ def make_norm(cfg: Mapping[str, Any]) -> Norm:
     """The norm layer that a config asks for.
 
     Raises:
-        ValueError: a type other than BN and SyncBN.
+        ValueError: a type other than BN and SyncBN, or an unknown option.
     """
-    options = dict(cfg)
+    options = dict(cfg) if isinstance(cfg, Mapping) else {'type': cfg}
     name = options.pop('type', None)
-    if name not in NORMS:
-        raise ValueError(f'norm_cfg type {name!r}: use {" or ".join(NORMS)}')
     trained = options.pop('requires_grad', True)  # MM convention
+    known = isinstance(cfg, Mapping) and name in NORMS
+    if not known or set(options) - NORM_OPTIONS:
+        raise ValueError(
+            f'MPViT: norm_cfg={cfg!r} must be dict(type={" or ".join(NORMS)}) '
+            f'with no more than {", ".join(sorted(NORM_OPTIONS))} and '
+            'requires_grad'
+        )
     layer = partial(NORMS[name], **options)
     return lambda channels: layer(channels).requires_grad_(trained)
 
@@ -182,7 +188,10 @@ class FactorizedAttention(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         if dim % HEADS:
-            raise ValueError(f'dim {dim} is not a multiple of heads {HEADS}')
+            raise ValueError(
+                f'dim {dim} is not a multiple of the {HEADS} heads of MPViT: '
+                'change dims in the arch'
+            )
         self.scale = (dim // HEADS) ** -0.5
         self.qkv = LastLinear(dim, 3 * dim)
         self.proj = Linear(dim, dim)

@@ -22,7 +22,8 @@ from ..layers import (
     to_map,
     to_tokens,
 )
-from .pyramid import Pyramid, resolve_arch
+from .arguments import check_arguments, resolve_arch
+from .pyramid import Pyramid
 
 
 class Arch(NamedTuple):
@@ -101,6 +102,11 @@ class PVTStage(nn.Module):
         x = self.blocks(x + self.positions(size), size)
         return to_map(x, size)
 
+    def smallest_side(self, cells: int) -> int:
+        """Side of the smallest map that gives so many cells."""
+        needed = self.blocks[0].attn.reduction.smallest
+        return self.patch_embed.smallest_side(max(cells, needed))
+
 
 class ClassTokenStage(PVTStage):
     """Last stage of the classifier: a map to its class token.
@@ -145,7 +151,8 @@ class PVT(Pyramid):
         down, the image has at least 32x32 pixels
 
     Raises:
-        ValueError: an argument is out of range or the image too small.
+        ValueError: an argument is out of range.
+        InputError: the image is too small.
     """
 
     def __init__(
@@ -161,6 +168,13 @@ class PVT(Pyramid):
         init_cfg: Any = None,
     ) -> None:
         row = resolve_arch('PVT', ARCHS, arch)
+        check_arguments(
+            'PVT',
+            in_channels=in_channels,
+            class_token=class_token,
+            with_cp=with_cp,
+            drop_path_rate=drop_path_rate,
+        )
         rates = drop_path_rates(drop_path_rate, row.depths)
         last = len(row.dims) - 1
         stages = []
@@ -180,6 +194,7 @@ class PVT(Pyramid):
             )
         super().__init__(
             stages,
+            in_channels,
             row.dims,
             out_indices,
             frozen_stages=frozen_stages,

@@ -20,7 +20,8 @@ from ..layers import (
     strided_reduction,
     to_map,
 )
-from .pyramid import Pyramid, resolve_arch
+from .arguments import check_arguments, resolve_arch
+from .pyramid import Pyramid
 
 
 class Arch(NamedTuple):
@@ -75,6 +76,11 @@ class PVTv2Stage(nn.Module):
         x, size = self.patch_embed(x)
         return to_map(self.norm(self.blocks(x, size)), size)
 
+    def smallest_side(self, cells: int) -> int:
+        """Side of the smallest map that gives so many cells."""
+        needed = self.blocks[0].attn.reduction.smallest
+        return self.patch_embed.smallest_side(max(cells, needed))
+
 
 @MODELS.register_module()
 class PVTv2(Pyramid):
@@ -95,7 +101,8 @@ class PVTv2(Pyramid):
         up, the image has at least 29x29 pixels (any with linear SRA)
 
     Raises:
-        ValueError: an argument is out of range or the image too small.
+        ValueError: an argument is out of range.
+        InputError: the image is too small.
     """
 
     def __init__(
@@ -111,6 +118,13 @@ class PVTv2(Pyramid):
         init_cfg: Any = None,
     ) -> None:
         row = resolve_arch('PVTv2', ARCHS, arch)
+        check_arguments(
+            'PVTv2',
+            linear=linear,
+            in_channels=in_channels,
+            with_cp=with_cp,
+            drop_path_rate=drop_path_rate,
+        )
         row = row if linear is None else row._replace(linear=linear)
         rates = drop_path_rates(drop_path_rate, row.depths)
         stages = []
@@ -126,6 +140,7 @@ class PVTv2(Pyramid):
             stages.append(PVTv2Stage(embed, Blocks(blocks, with_cp), dim))
         super().__init__(
             stages,
+            in_channels,
             row.dims,
             out_indices,
             frozen_stages=frozen_stages,

@@ -1,8 +1,7 @@
 """What every pyramid backbone does: image -> maps of falling size."""
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -10,50 +9,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..checkpoints import load_pretrained
+from .arguments import check_arguments, check_frozen, check_indices
 
-Row = TypeVar('Row')
 
-
-def resolve_arch(
-    family: str, archs: Mapping[str, Row], arch: str | Mapping[str, Any]
-) -> Row:
-    """The row of a name in the table, or a custom row from a dict.
-
-    Args:
-        family: name of the backbone, for messages.
-        archs: the family's table.
-        arch: a name in it, or the fields of a row.
-
-    Raises:
-        ValueError: an unknown name (with the nearest ones) or field, or
-            fields that describe different numbers of stages.
-    """
-    if isinstance(arch, str):
-        if arch not in archs:
-            near = get_close_matches(arch, archs, cutoff=0) or archs
-            raise ValueError(
-                f'{family} has no arch {arch!r}; nearest: {", ".join(near)}'
-            )
-        return archs[arch]
-    row = type(next(iter(archs.values())))
-    unknown = set(arch) - set(row._fields)
-    missing = set(row._fields) - set(row._field_defaults) - set(arch)
-    if unknown or missing:
-        raise ValueError(
-            f'{family} arch {dict(arch)}: unknown {sorted(unknown)}, missing '
-            f'{sorted(missing)}; the fields are {", ".join(row._fields)}'
-        )
-    custom = row(**arch)
-    lengths = {
-        name: len(value)
-        for name, value in custom._asdict().items()
-        if isinstance(value, Sequence)
-    }
-    if len(set(lengths.values())) > 1:
-        raise ValueError(
-            f'{family} arch: one entry per stage in every field, got {lengths}'
-        )
-    return custom
+class InputError(ValueError):
+    """An image that a backbone cannot take; one sentence says why."""
 
 
 class Pyramid(BaseModule):
@@ -64,6 +24,7 @@ class Pyramid(BaseModule):
 
     Args:
         stages: modules, each (B, C, H, W) -> (B, C', H', W').
+        in_channels: channels of the image.
         channels: C' of each stage.
         out_indices: stages whose maps are returned, counted from 0.
         stem: what comes before the first stage.
@@ -77,6 +38,7 @@ class Pyramid(BaseModule):
     Attributes:
         out_channels: channels of the returned maps.
         strides: pixels of the image per cell of the returned maps.
+        smallest: height and width in pixels of the smallest image.
 
     Shape:
         (B, in_channels, H, W) -> a map (B, C', H / stride, W / stride) per
@@ -85,11 +47,13 @@ class Pyramid(BaseModule):
     Raises:
         ValueError: out_indices or frozen_stages name a stage that is not
             there.
+        InputError: an image is too small or has other channels.
     """
 
     def __init__(
         self,
         stages: Sequence[nn.Module],
+        in_channels: int,
         channels: Sequence[int],
         out_indices: Sequence[int],
         *,
@@ -98,18 +62,18 @@ class Pyramid(BaseModule):
         norm_eval: bool = False,
         init_cfg: Any = None,
     ) -> None:
+        family = type(self).__name__
+        check_arguments(family, norm_eval=norm_eval, init_cfg=init_cfg)
         super().__init__(init_cfg)
-        self.out_indices = check_indices(out_indices, len(stages))
+        self.out_indices = check_indices(family, out_indices, len(stages))
         depth = self.out_indices[-1] + 1
-        if not -1 <= frozen_stages <= depth:
-            raise ValueError(
-                f'frozen_stages {frozen_stages} is not in -1..{depth}, the '
-                f'number of stages that out_indices {out_indices} need'
-            )
+        check_frozen(family, frozen_stages, depth)
         self.stem = stem or nn.Identity()
         self.stages = nn.ModuleList(stages[:depth])
         self.out_channels = tuple(channels[i] for i in self.out_indices)
         self.strides = tuple(4 * 2**i for i in self.out_indices)
+        self.in_channels = in_channels
+        self.smallest = smallest_side(self.stages)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         for module in self.frozen():
@@ -152,6 +116,7 @@ class Pyramid(BaseModule):
             load_pretrained(self, **options)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        self.check(x)
         maps = []
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         for stage in self.stages:
@@ -161,21 +126,30 @@ class Pyramid(BaseModule):
         # say and is silently wrong on channels-last maps.
         return tuple(maps[i].contiguous() for i in self.out_indices)
 
+    def check(self, x: Tensor) -> None:
+        """Stop at images that this network cannot take.
 
-def check_indices(out_indices: Sequence[int], stages: int) -> tuple[int, ...]:
-    """out_indices as a tuple, if they rise and name stages.
-
-    Raises:
-        ValueError: they do not.
-    """
-    indices = tuple(out_indices)
-    rising = indices == tuple(sorted(set(indices)))
-    if (
-        not indices
-        or not rising
-        or not 0 <= indices[0] <= indices[-1] < stages
-    ):
-        raise ValueError(
-            f'out_indices {out_indices} must rise within 0..{stages - 1}'
+        Raises:
+            InputError: the sentence says what it can take.
+        """
+        side = self.smallest
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            wanted = f'of shape (B, {self.in_channels}, H, W)'
+        elif not x.is_floating_point():
+            wanted = f'in floating point, not {x.dtype}'
+        elif x.shape[0] == 0 or x.shape[2] < side or x.shape[3] < side:
+            wanted = f'at least one of at least {side}x{side} pixels'
+        else:
+            return
+        raise InputError(
+            f'{type(self).__name__} takes images {wanted}; got '
+            f'{tuple(x.shape)}'
         )
-    return indices
+
+
+def smallest_side(stages: Sequence[nn.Module]) -> int:
+    """Pixels of the side of the smallest image that reaches the last map."""
+    side = 1
+    for stage in reversed(stages):
+        side = stage.smallest_side(side)
+    return side

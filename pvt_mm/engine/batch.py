@@ -46,6 +46,11 @@ def fit_batch(cfg: Config, processes: int, way: str) -> None:
         return
     images = cfg.train_dataloader.batch_size
     steps = cfg.optim_wrapper.get('accumulative_counts', 1)
+    if images < 1 or steps < 1:
+        raise UsageError(
+            f'train_dataloader.batch_size={images} and '
+            f'optim_wrapper.accumulative_counts={steps} must be 1 or more'
+        )
     total = processes * images * steps
     text = f'{processes} process(es) x {images} images'
     text += f' x {steps} steps' if steps > 1 else ''

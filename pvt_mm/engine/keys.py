@@ -2,12 +2,15 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from mmengine import registry as mm
 from mmengine.config import Config
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
+
+from .errors import UsageError
 
 # Where a config's types are looked up, in this order.
 REGISTRIES = (
@@ -123,3 +126,20 @@ def parameters(owner: Any) -> set[str]:
         if all(a.kind is not a.VAR_KEYWORD for a in arguments):
             break
     return names - {'self', 'args'}
+
+
+def check_names(cfg: Config) -> None:
+    """Stop at a top-level name that is almost one that is read.
+
+    Raises:
+        UsageError: it says which one.
+    """
+    known = sorted(parameters(Runner))
+    for name in cfg:
+        letters = [k for k in known if sorted(k) == sorted(name)]
+        near = letters or get_close_matches(name, known, n=1, cutoff=0.9)
+        if near and name not in known:
+            raise UsageError(
+                f'{cfg.filename}: nothing reads {name}; write {near[0]}, or '
+                'give it a name of another kind if it is not meant'
+            )

@@ -10,6 +10,8 @@ from .tokens import Size, to_map, to_tokens
 class KeepAll(nn.Module):
     """No reduction: (B, N, C) -> (B, N, C)"""
 
+    smallest = 1  # side of the smallest grid, in tokens
+
     def forward(self, x: Tensor, size: Size) -> Tensor:
         return x
 
@@ -24,23 +26,15 @@ class StridedReduction(nn.Module):
 
     Shape:
         (B, N, C) with size (H, W) -> (B, (H // ratio) * (W // ratio), C)
-
-    Raises:
-        ValueError: the grid is smaller than one cell.
     """
 
     def __init__(self, dim: int, ratio: int) -> None:
         super().__init__()
-        self.ratio = ratio
+        self.smallest = ratio
         self.conv = nn.Conv2d(dim, dim, ratio, ratio)
         self.norm = nn.LayerNorm(dim)  # eps 1e-5, unlike the blocks' 1e-6
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
-        if min(size) < self.ratio:
-            raise ValueError(
-                f'a grid of {size[0]}x{size[1]} tokens cannot be reduced by '
-                f'{self.ratio}: give a larger image'
-            )
         return self.norm(to_tokens(self.conv(to_map(x, size))))
 
 
@@ -53,6 +47,8 @@ class PooledReduction(nn.Module):
     Shape:
         (B, N, C) with size (H, W) -> (B, 49, C)
     """
+
+    smallest = 1  # side of the smallest grid, in tokens
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -89,7 +85,10 @@ class ReducedAttention(nn.Module):
     def __init__(self, dim: int, heads: int, reduction: nn.Module) -> None:
         super().__init__()
         if dim % heads:
-            raise ValueError(f'dim {dim} is not a multiple of heads {heads}')
+            raise ValueError(
+                f'dim {dim} is not a multiple of heads {heads}: change one of '
+                'them in the arch'
+            )
         self.heads = heads
         self.q = Linear(dim, dim)
         self.kv = Linear(dim, 2 * dim)

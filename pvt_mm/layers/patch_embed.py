@@ -21,9 +21,6 @@ class PatchEmbed(nn.Module):
 
     Shape:
         (B, in_channels, H, W) -> (B, N, C) and size (H', W'), N = H' * W'
-
-    Raises:
-        ValueError: the map is smaller than one patch.
     """
 
     def __init__(
@@ -37,14 +34,12 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.proj = nn.Conv2d(in_channels, dim, kernel, stride, padding)
         self.norm = nn.LayerNorm(dim)  # eps 1e-5, unlike the blocks' 1e-6
-        self.smallest = kernel - 2 * padding
 
     def forward(self, x: Tensor) -> tuple[Tensor, Size]:
-        height, width = x.shape[2:]
-        if min(height, width) < self.smallest:
-            raise ValueError(
-                f'a map of {height}x{width} is smaller than one patch of '
-                f'{self.smallest}x{self.smallest}: give a larger image'
-            )
         x = self.proj(x)
         return self.norm(to_tokens(x)), tuple(x.shape[2:])
+
+    def smallest_side(self, cells: int) -> int:
+        """Side of the smallest map that gives so many cells."""
+        (kernel, _), (stride, _) = self.proj.kernel_size, self.proj.stride
+        return (cells - 1) * stride + kernel - 2 * self.proj.padding[0]

@@ -12,6 +12,7 @@ VERBS = {
     'benchmark': ('benchmark.cli:main', 'measure speed and memory'),
     'flops': ('analysis.cli:main', 'count parameters and multiply-adds'),
     'convert': ('checkpoints.convert:main', 'translate a file of weights'),
+    'check-dataset': ('data_check.cli:main', 'say what is wrong with data'),
     'draw-data': ('datasets.cli:main', 'draw data to try a training with'),
     'doctor': ('doctor.__main__:main', 'say what is wrong with the libraries'),
 }
@@ -20,10 +21,13 @@ VERBS = {
 def start(verb: str) -> int:
     """Run a verb on the command line that is left -> exit status."""
     module, name = VERBS[verb][0].split(':')
-    function = getattr(import_module(f'pvt_mm.{module}'), name)
+
+    def function() -> int | None:
+        return getattr(import_module(f'pvt_mm.{module}'), name)()
+
     if verb == 'doctor':  # it runs where mmengine cannot be imported
         return function()
-    from .engine.cli import run
+    from .engine.ending import run
 
     return run(function)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pvt_mm.engine.cli import run  # noqa: E402
+from pvt_mm.engine.ending import run  # noqa: E402
 from pvt_mm.results.render import main  # noqa: E402
 
 if __name__ == '__main__':

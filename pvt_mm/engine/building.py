@@ -56,7 +56,7 @@ def building(cfg: Config, name: str, *, all_errors: bool = True) -> Iterator:
     """
     try:
         yield
-    except (CheckpointError, InputError, UsageError):
+    except (CheckpointError, ImportError, InputError, UsageError):
         raise
     except Exception as error:
         part = failed_part(error)

@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import cv2
 import matplotlib
 
 matplotlib.use('Agg')
 
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
-from mmcv import imread  # noqa: E402
 from mmengine.fileio import load  # noqa: E402
 
 COLOURS = ('#e6194b', '#0050ff', '#00a040', '#b000c8', '#d06000')
@@ -126,7 +126,7 @@ def draw_detections(file, annotations, images, results) -> None:
     )
     for column, result in zip(grid.T, results, strict=True):
         number = result['img_id']
-        image = imread(str(files[number]), channel_order='rgb')
+        image = cv2.imread(str(files[number]))[..., ::-1]  # BGR to RGB
         for axes in column:
             axes.imshow(image)
             axes.set(xticks=[], yticks=[])

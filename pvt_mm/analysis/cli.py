@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..engine.config_file import load_config
 from ..engine.errors import UsageError
-from ..engine.settings import load_config
 from ..home import checkout, list_configs
 from .flops import count
 from .table import (

@@ -12,8 +12,8 @@ import torch
 from ..analysis.flops import build as build_whole
 from ..analysis.flops import count, count_run
 from ..analysis.forward import forward
+from ..engine.config_file import load_config
 from ..engine.errors import UsageError
-from ..engine.settings import load_config
 from ..home import checkout
 from . import page, report
 from .cases import CASES, CASES_CUDA, Case

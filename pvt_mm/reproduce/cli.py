@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from ..engine.config_file import load_config
 from ..engine.errors import UsageError
 from ..engine.options import merge_options
 from ..engine.preflight import check_data
-from ..engine.settings import load_config
 from ..results.table import Row, all_results, read_results
 from . import report
 from .evaluate import NotCheckable, evaluate, find_weights

@@ -4,54 +4,34 @@ import os
 import pickle
 import sys
 import warnings
-from copy import deepcopy
-from functools import cache
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from small_runs import RETINANET, SEGMENTOR, draw, load, small, write
 
 from pvt_mm.checkpoints import CheckpointError
-from pvt_mm.datasets import draw_ade20k, draw_coco
 from pvt_mm.engine import cli, resuming, settings
 from pvt_mm.engine.errors import UsageError
 from pvt_mm.engine.gate import check_fit
-from pvt_mm.engine.options import merge_options
 from pvt_mm.engine.processes import replace_sync_bn, start_processes
 
-RETINANET = 'configs/retinanet_pvt_v2_b0_shapes.py'
-SEGMENTOR = 'configs/semantic_fpn_pvt_v2_b0_shapes.py'
 COCO = 'configs/retinanet_pvt_v2_b2_coco.py'
 ADE = 'configs/semantic_fpn_pvt_v2_b2_ade20k.py'
-WIDTHS = [8, 16, 20, 32]
-TINY = dict(dims=WIDTHS, depths=[1, 1, 1, 1], mlp_ratios=[1, 1, 1, 1])
 
 
 @pytest.fixture(scope='module')
 def drawn(tmp_path_factory):
     """A folder with a few drawn images in both layouts."""
-    root = tmp_path_factory.mktemp('drawn')
-    draw_coco(root / 'coco', 8, 4, size=64)
-    draw_ade20k(root / 'ade20k', 8, 4, size=64)
-    return root
+    return draw(tmp_path_factory.mktemp('drawn'))
 
 
 @pytest.fixture(autouse=True)
 def somewhere_else(tmp_path, monkeypatch):
     """Run every test in a folder of its own, to see that none is needed."""
     monkeypatch.chdir(tmp_path)
-
-
-read = cache(settings.load_config)
-
-
-def load(name, **options):
-    cfg = deepcopy(read(name))
-    merge_options(cfg, options)
-    return cfg
 
 
 def fails(capsys, verb, *argv):
@@ -276,32 +256,10 @@ class PowerCut(Hook):
             raise KeyboardInterrupt
 
 
-def small(cfg, drawn, part):
-    """Options for a run of seconds."""
-    cfg.model.backbone.arch = TINY
-    merge_options(
-        cfg,
-        {
-            'data_root': f'{drawn}/{part}/',
-            'randomness.seed': 7,
-            'model.backbone.drop_path_rate': 0.2,
-            'model.neck.in_channels': WIDTHS,
-            'train_dataloader.batch_size': 2,
-            'train_dataloader.dataset.pipeline.2.scale': (64, 64),
-            'val_dataloader.dataset.pipeline.1.scale': (64, 64),
-            'train_dataloader.num_workers': 1,
-            'train_dataloader.persistent_workers': True,
-            'default_hooks.logger.interval': 1,
-        },
-    )
-    return cfg
-
-
 def finish(cfg, work_dir, *argv, cut=None):
     """Train to the end or to a cut; the weights and the last score."""
-    path = work_dir.parent / 'config.py'
-    Config(cfg._cfg_dict.to_dict()).dump(path)
-    args = [str(path), '--work-dir', str(work_dir), *argv]
+    path = write(cfg, work_dir.parent / 'config.py')
+    args = [path, '--work-dir', str(work_dir), *argv]
     cfg = settings.train_config(cli.train_parser().parse_args(args))
     if cut:
         cfg.custom_hooks.append(dict(type='PowerCut', at=cut))

@@ -8,6 +8,8 @@ from mmengine.registry import HOOKS
 class FirstScore(Hook):
     """Evaluate once before the first iteration; a resumed run goes on."""
 
+    priority = 'LOWEST'  # after the hook that saves the best is ready
+
     def before_train(self, runner) -> None:
         if runner.iter == 0:
             runner.val_loop.run()

@@ -2,6 +2,7 @@
 
 from mmengine.config import Config
 
+from .accumulation import KeepGradientsHook
 from .batches import PlacedBatchSampler
 from .finite import FiniteHook
 from .hooks import add_hook, add_import
@@ -14,7 +15,7 @@ def guard(cfg: Config) -> None:
     """Make a run safe to kill, to stop and to leave alone."""
     place_batches(cfg)
     save_safely(cfg)
-    for hook in (PlaceSeedHook, FiniteHook, StopHook):
+    for hook in (PlaceSeedHook, KeepGradientsHook, FiniteHook, StopHook):
         add_hook(cfg, hook)
 
 

@@ -1,0 +1,169 @@
+"""Trainings of seconds, in this process or in one that may be killed."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from pvt_mm.datasets import draw_ade20k, draw_coco
+from pvt_mm.engine import cli, settings
+from pvt_mm.engine.options import merge_options
+
+RETINANET = 'configs/retinanet_pvt_v2_b0_shapes.py'
+SEGMENTOR = 'configs/semantic_fpn_pvt_v2_b0_shapes.py'
+WIDTHS = [8, 16, 20, 32]
+TINY = dict(dims=WIDTHS, depths=[1, 1, 1, 1], mlp_ratios=[1, 1, 1, 1])
+# Imported once; a new process is then there at once.
+READY = ('small_runs', 'mmdet.models', 'mmdet.datasets', 'mmseg.models')
+
+read = cache(settings.load_config)
+
+
+def load(name, **options):
+    cfg = deepcopy(read(name))
+    merge_options(cfg, options)
+    return cfg
+
+
+def draw(root):
+    """A few images in both layouts."""
+    draw_coco(root / 'coco', 8, 4, size=64)
+    draw_ade20k(root / 'ade20k', 8, 4, size=64)
+    return root
+
+
+def small(cfg, drawn, part):
+    """Options for a run of seconds."""
+    cfg.model.backbone.arch = TINY
+    merge_options(
+        cfg,
+        {
+            'data_root': f'{drawn}/{part}/',
+            'randomness.seed': 7,
+            'model.backbone.drop_path_rate': 0.2,
+            'model.neck.in_channels': WIDTHS,
+            'train_dataloader.batch_size': 2,
+            'train_dataloader.dataset.pipeline.2.scale': (64, 64),
+            'val_dataloader.dataset.pipeline.1.scale': (64, 64),
+            'train_dataloader.num_workers': 1,
+            'train_dataloader.persistent_workers': True,
+            'default_hooks.logger.interval': 1,
+        },
+    )
+    return cfg
+
+
+def write(cfg, path):
+    """A config file of a config."""
+    Config(cfg._cfg_dict.to_dict()).dump(path)
+    return str(path)
+
+
+def start(argv, log, faults=(), **environment):
+    """tools/train.py in a process of its own.
+
+    Args:
+        argv: its arguments.
+        log: file of all it prints.
+        faults: (hook point, how often it was passed, what happens) each.
+    """
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(list(READY))
+    arguments = ([*map(str, argv)], str(log), faults, environment)
+    process = context.Process(target=train, args=arguments)
+    process.start()
+    return process
+
+
+def outcome(process, seconds=120):
+    """The exit status of a process, which must end."""
+    process.join(seconds)
+    assert process.exitcode is not None, 'it hangs'
+    return process.exitcode
+
+
+def train(argv, log, faults, environment):
+    """What runs in the new process."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.environ.update(environment)
+    os.chdir(Path(log).parent)
+    torch.set_num_threads(1)
+    sys.argv = ['train.py', *argv]
+    plant(faults)
+    sys.exit(cli.run(cli.train))
+
+
+def plant(faults):
+    """Let faults happen at the hooks of a run."""
+    passed, plain = {}, Runner.call_hook
+
+    def call_hook(self, name, **kwargs):
+        passed[name] = passed.get(name, 0) + 1
+        for place, count, fault in faults:
+            if (place, count) == (name, passed[name]):
+                FAULTS[fault]()
+        plain(self, name, **kwargs)
+
+    Runner.call_hook = call_hook
+
+
+def kill(signum):
+    return lambda: os.kill(os.getpid(), signum)
+
+
+def kill_worker():
+    """As the kernel does when memory runs out."""
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+
+def small_disk(signum):
+    """No file can grow beyond 100 kB: writing is an error, or deadly."""
+
+    def shrink():
+        signal.signal(signal.SIGXFSZ, signum)
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+
+    return shrink
+
+
+def die_before_renaming():
+    """Killed when the next file is written, but not yet in its place."""
+    os.replace = lambda *_: kill(signal.SIGKILL)()
+
+
+FAULTS = {
+    'SIGKILL': kill(signal.SIGKILL),
+    'SIGTERM': kill(signal.SIGTERM),
+    'SIGINT': kill(signal.SIGINT),
+    'worker': kill_worker,
+    'full disk': small_disk(signal.SIG_IGN),
+    'killed writing': small_disk(signal.SIG_DFL),
+    'killed renaming': die_before_renaming,
+}
+
+
+def weights(path):
+    """The state of a checkpoint that training goes on from."""
+    checkpoint = torch.load(path)
+    return checkpoint['state_dict'], checkpoint['optimizer']['state']
+
+
+def same(a, b):
+    """Whether two checkpoints are equal in every bit."""
+    (model_a, moments_a), (model_b, moments_b) = weights(a), weights(b)
+    return all(torch.equal(model_a[k], model_b[k]) for k in model_a) and all(
+        torch.equal(value, moments_b[i][k])
+        for i, moments in moments_a.items()
+        for k, value in moments.items()
+    )

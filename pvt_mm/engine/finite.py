@@ -58,7 +58,7 @@ class FiniteHook(Hook):
         Raises:
             UsageError: too many in a row.
         """
-        loss = float(outputs['loss'])
+        loss = torch.as_tensor(outputs['loss']).item()
         if not math.isfinite(loss):
             self.images += names(data_batch)
         if not runner.optim_wrapper.should_update():

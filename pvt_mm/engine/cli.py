@@ -1,32 +1,24 @@
 """The two verbs: train and test."""
 
 import argparse
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from mmengine.config import Config
 from mmengine.dist import get_world_size
-from mmengine.runner import Runner
 
-from ..checkpoints import CheckpointError
+from ..data_check.examine import check_before, check_samples_of
+from ..data_check.guard import CarefulRunner
 from .batch import WAYS, default_way, fit_batch
-from .errors import UsageError
+from .building import building
+from .channels import check_channels
+from .ending import run
 from .gate import check_fit
 from .options import Options
-from .outside import explain
-from .preflight import (
-    EMPTY,
-    check_annotations,
-    check_data,
-    check_dataset,
-    check_weights,
-)
+from .preflight import check_data, check_dataset, check_weights
 from .processes import start_processes
 from .settings import train_config
-from .stopping import Stopped
 from .testing import test_config
+
+__all__ = ['run', 'test', 'train']
 
 
 def parser(about: str) -> argparse.ArgumentParser:
@@ -50,6 +42,11 @@ def parser(about: str) -> argparse.ArgumentParser:
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
         help='what started the processes',
+    )
+    p.add_argument(
+        '--no-data-check',
+        action='store_true',
+        help='start without a look at the annotations and some images',
     )
     p.add_argument('--local-rank', '--local_rank', help=argparse.SUPPRESS)
     return p
@@ -127,17 +124,25 @@ def train(argv: Sequence[str] | None = None) -> None:
     modes = ('train', 'val') if cfg.get('val_cfg') else ('train',)
     check_data(cfg, modes)
     check_weights(cfg)
+    if not args.no_data_check:
+        check_before(cfg, modes)
     start_processes(cfg, args.launcher)
     way = args.batch or default_way(args.cfg_options or {})
     fit_batch(cfg, get_world_size(), way)
     with building(cfg, args.config):
-        runner = Runner.from_cfg(cfg)
+        runner = CarefulRunner.from_cfg(cfg)
+        check_channels(cfg.model, runner.model)
         check_dataset(cfg, runner.train_loop.dataloader.dataset)
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        if not args.no_data_check:
+            check_samples_of(runner, modes)
     if cfg.get('load_from'):
         part = '' if cfg.get('resume') else 'backbone.'
         partial = args.allow_partial_weights
         check_fit(runner.model, cfg.load_from, part, allow_partial=partial)
-    runner.train()
+    # schedulers and evaluators are built when it starts
+    with building(cfg, args.config, all_errors=False):
+        runner.train()
 
 
 def test(argv: Sequence[str] | None = None) -> None:
@@ -145,55 +150,13 @@ def test(argv: Sequence[str] | None = None) -> None:
     args = test_parser().parse_args(argv)
     cfg = test_config(args)
     check_data(cfg, ('test',))
+    if not args.no_data_check:
+        check_before(cfg, ('test',))
     start_processes(cfg, args.launcher)
     with building(cfg, args.config):
-        runner = Runner.from_cfg(cfg)
+        runner = CarefulRunner.from_cfg(cfg)
         check_dataset(cfg, runner.test_loop.dataloader.dataset)
+        if not args.no_data_check:
+            check_samples_of(runner, ('test',))
     check_fit(runner.model, cfg.load_from)
     runner.test()
-
-
-@contextmanager
-def building(cfg: Config, name: str) -> Iterator[None]:
-    """Turn what goes wrong while a run is built into one sentence."""
-    try:
-        yield
-    except (CheckpointError, UsageError):
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        check_annotations(cfg)
-        what = str(error.args[0] if error.args else error)
-        if 'need at least one array' in what:  # mmengine's empty data set
-            raise UsageError(EMPTY) from error
-        what = what.split(' Please check whether')[0].rstrip('.')
-        raise UsageError(
-            f'{name} cannot be built: {type(error).__name__}: {what}'
-        ) from error
-
-
-def run(main: Callable[[], None]) -> int:
-    """Run a verb; one sentence and status 1 if the input is at fault."""
-    try:
-        main()
-    except (UsageError, CheckpointError) as error:
-        say(f'error: {error}')
-        return 1
-    except Stopped as stop:
-        say(str(stop))
-        return stop.status
-    except RuntimeError as error:
-        fault = explain(error)
-        if fault is None:
-            raise
-        print(f'error: {fault}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('stopped; --resume continues a training run', file=sys.stderr)
-        return 130
-    return 0
-
-
-def say(text: str) -> None:
-    """Print once, however many processes say the same."""
-    if os.environ.get('LOCAL_RANK', '0') == '0':
-        print(text, file=sys.stderr)

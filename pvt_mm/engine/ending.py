@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..backbones import InputError
 from ..checkpoints import CheckpointError
 from ..doctor.examine import diagnose
-from .errors import UsageError
+from .errors import SampleError, UsageError
 from .outside import explain
 from .stopping import Stopped
 
@@ -16,6 +16,9 @@ def run(main: Callable[[], None]) -> int:
     """Run a verb; one sentence and status 1 if the input is at fault."""
     try:
         main()
+    except SampleError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
     except (UsageError, CheckpointError, InputError) as error:
         say(f'error: {error}')
         return 1

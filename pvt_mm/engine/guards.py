@@ -2,6 +2,7 @@
 
 from mmengine.config import Config
 
+from ..data_check.skipped import SkippedImages
 from .accumulation import KeepGradientsHook
 from .batches import PlacedBatchSampler
 from .finite import FiniteHook
@@ -10,12 +11,20 @@ from .randomness import PlaceSeedHook
 from .saving import SafeCheckpointHook
 from .stopping import StopHook
 
+HOOKS = (
+    PlaceSeedHook,
+    KeepGradientsHook,
+    FiniteHook,
+    StopHook,
+    SkippedImages,
+)
+
 
 def guard(cfg: Config) -> None:
     """Make a run safe to kill, to stop and to leave alone."""
     place_batches(cfg)
     save_safely(cfg)
-    for hook in (PlaceSeedHook, KeepGradientsHook, FiniteHook, StopHook):
+    for hook in HOOKS:
         add_hook(cfg, hook)
 
 

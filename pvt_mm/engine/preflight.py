@@ -46,7 +46,8 @@ HEAD = re.compile(
 ELSEWHERE = 'or name the folder that has it: --cfg-options data_root=FOLDER'
 EMPTY = (
     'no image of the data set has an object of its classes: compare '
-    'metainfo.classes with the names in the annotation file'
+    'metainfo.classes with the names in the annotation file, or for label '
+    'maps img_suffix with the names of the images'
 )
 DEMO = 'to see a model learn from drawn images first: make train'
 
@@ -73,9 +74,15 @@ def check_weights(cfg: Config) -> None:
     Raises:
         CheckpointError: they are nowhere; it says where to put them.
     """
-    weights = cfg.model.get('backbone', {}).get('init_cfg') or {}
-    if weights.get('type') == 'Pretrained' and weights.get('checkpoint'):
-        locate(weights['checkpoint'])
+    given = (cfg.model.get('backbone') or {}).get('init_cfg') or []
+    for weights in given if isinstance(given, list | tuple) else [given]:
+        if not isinstance(weights, Mapping):
+            raise UsageError(
+                f'model.backbone.init_cfg={given!r} must be '
+                "dict(type='Pretrained', checkpoint=...)"
+            )
+        if weights.get('type') == 'Pretrained' and weights.get('checkpoint'):
+            locate(weights['checkpoint'])
 
 
 def datasets(cfg: Mapping) -> Iterator[Mapping]:
@@ -156,11 +163,17 @@ def check_annotations(cfg: Config) -> None:
                     read_json(path)
 
 
-def read_json(path: str) -> None:
-    """Stop if a file does not hold JSON."""
+def read_json(path: str) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        UsageError: it cannot be read, or does not hold JSON.
+    """
     try:
         with open(path) as file:
-            json.load(file)
+            return json.load(file)
+    except OSError as error:
+        raise UsageError(f'{path} cannot be read: {error.strerror}') from error
     except ValueError as error:
         raise UsageError(
             f'{path} is not JSON ({error}): was its download cut short?'

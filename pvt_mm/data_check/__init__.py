@@ -1,0 +1,1 @@
+"""Bad data is named before a run, and skipped or named while it runs."""

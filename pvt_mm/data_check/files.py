@@ -1,0 +1,53 @@
+"""Files of a data set: are they there, and can they be read?"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+
+import cv2
+import mmcv
+from mmengine.fileio import get
+from PIL import Image
+
+ORIENTATION = 0x112  # the EXIF tag
+NO_IMAGE = 'is no image, or is cut short'
+
+
+def problem(path: str) -> str | None:
+    """Why a file cannot be read as an image, or None."""
+    try:
+        content = get(path)
+    except OSError as error:
+        return f'cannot be read: {error.strerror or error}'
+    if not content:
+        return 'is empty'
+    try:
+        image = mmcv.imfrombytes(content, flag='unchanged')
+    except cv2.error:
+        return NO_IMAGE
+    return NO_IMAGE if image is None else None
+
+
+def orientation(path: str) -> int:
+    """How EXIF wants an image to be turned; 1 if not at all."""
+    try:
+        with Image.open(path) as image:
+            return image.getexif().get(ORIENTATION, 1)
+    except (OSError, ValueError, SyntaxError):
+        return 1
+
+
+def missing(paths: Iterable[str]) -> list[str]:
+    """Those that are not there; each folder is listed once."""
+    folders = defaultdict(list)
+    for path in paths:
+        if '://' not in path:
+            folders[os.path.dirname(path)].append(path)
+    found = []
+    for folder, wanted in folders.items():
+        try:
+            there = set(os.listdir(folder or '.'))
+        except OSError:
+            there = set()
+        found += [p for p in wanted if os.path.basename(p) not in there]
+    return found

@@ -7,10 +7,15 @@ from .linear import Linear, in_transform
 from .recompute import LastLinear, recomputed
 from .tokens import Size
 
-# Bytes of hidden features at a time on the CPU: what stays in its cache and
-# below the size at which the C library returns memory to the system after
-# each use, so that every page has to be made and cleared again.
-BAND = 16 * 2**20
+# Bytes of hidden features at a time on the CPU: what stays in its cache and,
+# three times over, below what the C library keeps for the next call. What it
+# gives back has to come again page by page, cleared (here 9 us for 4 KiB).
+BAND = 12 * 2**20
+
+# glibc keeps blocks up to the largest size that it has seen freed, and 32 MiB
+# at most (mallopt(3), M_MMAP_THRESHOLD): one is shown to it, never written.
+torch.empty(2**25 - 2**16, dtype=torch.uint8)
+
 
 
 class Mlp(nn.Module):
@@ -76,7 +81,8 @@ class ConvMlp(nn.Module):
     def band(self, x: Tensor, start: int, rows: int) -> Tensor:
         """Rows start:start + rows of the result, (B, rows, W, C)"""
         x = self.inner_act(self.fc1(x)).permute(0, 3, 1, 2)
-        x = self.dwconv(x)[:, :, start : start + rows].permute(0, 2, 3, 1)
+        # cut with channels last: the gradient of a cut has contiguous memory
+        x = self.dwconv(x).permute(0, 2, 3, 1)[:, start : start + rows]
         return self.fc2(self.act(x))
 
     def band_height(self, x: Tensor, size: Size) -> int | None:

@@ -200,6 +200,7 @@ def test_bands_under_torch_func(bands):
 def test_the_last_product_is_not_made_again(bands, monkeypatch):
     made = []
     product = linear.PRODUCT
+    monkeypatch.setattr(linear, 'WANTED', True)
     monkeypatch.setattr(
         linear, 'PRODUCT', lambda *args: made.append(1) or product(*args)
     )

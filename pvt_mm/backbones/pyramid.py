@@ -137,8 +137,10 @@ class Pyramid(BaseModule):
             wanted = f'of shape (B, {self.in_channels}, H, W)'
         elif not x.is_floating_point():
             wanted = f'in floating point, not {x.dtype}'
-        elif x.shape[0] == 0 or x.shape[2] < side or x.shape[3] < side:
-            wanted = f'at least one of at least {side}x{side} pixels'
+        elif x.shape[0] == 0:
+            wanted = 'in batches of one or more'
+        elif x.shape[2] < side or x.shape[3] < side:
+            wanted = f'of at least {side}x{side} pixels'
         else:
             return
         raise InputError(

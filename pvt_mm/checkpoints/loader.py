@@ -122,6 +122,8 @@ def explain(
 ) -> str:
     """All that does not fit, for a person."""
     wanted = module.state_dict()
+    if message := other_channels(path, state, wanted, problems):
+        return message
     lines = [
         f'{path} does not fit this backbone: the file holds {found} with '
         f'{shape_of(state)}, the backbone is {type(module).__name__} with '
@@ -143,6 +145,27 @@ def explain(
         'without the rest.'
     )
     return '\n'.join(lines)
+
+
+def other_channels(
+    path: object,
+    state: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    problems: Mapping[str, list[str]],
+) -> str:
+    """What to say if only the first layer differs, in channels of images."""
+    key = next(iter(wanted))
+    if {k for keys in problems.values() for k in keys} != {key}:
+        return ''
+    there, here = tuple(state[key].shape), tuple(wanted[key].shape)
+    if (there[:1], there[2:]) != (here[:1], here[2:]):
+        return ''
+    return (
+        f'{path} is for images of {there[1]} channels, and in_channels='
+        f'{here[1]} ({key} is {there} in the file, {here} here): set '
+        f'in_channels={there[1]}, or give --allow-partial-weights to train '
+        'this layer from scratch'
+    )
 
 
 def shape_of(state: Mapping[str, Tensor]) -> str:

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
+from mmengine.registry import OPTIMIZERS
 
 from ..backbones import InputError
 from ..checkpoints import CheckpointError
@@ -89,6 +90,10 @@ def sentence(cfg: Config, part: Part | None, error: Exception) -> str:
         return f'{home(cfg, part)} has no type: name the class to build'
     if unknown := NOT_THERE.search(text):
         return unknown_type(cfg, part, *unknown.groups())
+    if 'None is not a callable' in text:  # mmengine looks no further
+        optimizer = Part(cfg.optim_wrapper.optimizer, OPTIMIZERS)
+        kind, scope = optimizer.cfg.get('type'), cfg.get('default_scope')
+        return unknown_type(cfg, optimizer, kind, scope, 'optimizer')
     if argument := ARGUMENT.search(text):
         return unknown_argument(cfg, part, *argument.groups())
     text = text.splitlines()[0].rstrip('.:') if text else failed_line(error)
@@ -111,8 +116,7 @@ def unknown_type(
     """A type that its registry does not have, and where it is instead."""
     names = [n for n, v in walk(cfg) if v == kind and n.endswith('type')]
     key = f'{names[0] if names else "type"}={kind!r}'
-    known = part.registry.module_dict if part else {}
-    near = get_close_matches(kind, sorted(known), n=3, cutoff=0.5)
+    near = get_close_matches(kind, known_types(part), n=3, cutoff=0.5)
     near = f'nearest: {", ".join(near) or "none"}'
     others = [s for s in SCOPES if s != scope and find_class(kind, s)]
     if not others:
@@ -128,6 +132,15 @@ def unknown_type(
         f'of {scope} ({near}), or write {wanted}.{kind} if you mean to mix '
         'them'
     )
+
+
+def known_types(part: Part | None) -> list[str]:
+    """The names that a part's type may have, those of all libraries too."""
+    names, registry = [], part and part.registry
+    while registry is not None:
+        names += registry.module_dict
+        registry = registry.parent
+    return sorted(names)
 
 
 def unknown_argument(

@@ -62,7 +62,9 @@ def segmentation_heads(cfg: Mapping) -> Iterator[tuple[str, Mapping]]:
 
 def check_head(name: str, head: Mapping, maps: list[int]) -> None:
     """Compare what a head of mmseg takes with the maps that it chooses."""
-    index, given = head.get('in_index', -1), head.get('in_channels')
+    given = head.get('in_channels')
+    every = tuple(range(len(maps))) if isinstance(given, Sequence) else -1
+    index = head.get('in_index', every)
     chosen = index if isinstance(index, Sequence) else [index]
     if not all(-len(maps) <= i < len(maps) for i in chosen):
         raise UsageError(

@@ -1,8 +1,8 @@
 """A config file and the options of the command line -> the run's config."""
 
 import os
-import warnings
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,29 +10,16 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from ..checkpoints import locate
-from ..home import config_path
 from .bf16 import Bf16OptimWrapper
 from .compiling import CompileBackbone
+from .config_file import load_config
 from .deterministic import be_deterministic
 from .errors import UsageError
 from .guards import guard
 from .hooks import add_hook, add_import
+from .keys import check_names
 from .options import merge_options
 from .resuming import resume
-
-
-def load_config(name: str) -> Config:
-    """Read a config file: a path, or the name of one of ours."""
-    path = name if Path(name).is_file() else config_path(name)
-    # mmengine asks pkg_resources for every inherited file, which warns
-    warnings.filterwarnings('ignore', '.*pkg_resources is deprecated.*')
-    try:
-        return Config.fromfile(path)
-    except ModuleNotFoundError as error:
-        remedy = 'python -m pvt_mm.doctor says what is missing'
-        raise UsageError(f'{path}: {error}; {remedy}') from error
-    except (SyntaxError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UsageError(f'{path} is not a usable config: {error}') from error
 
 
 def train_config(args: Namespace) -> Config:
@@ -60,6 +47,12 @@ def common_config(args: Namespace) -> Config:
     """The config of any run: options merged, working directory chosen."""
     cfg = load_config(args.config)
     merge_options(cfg, args.cfg_options or {})
+    check_names(cfg)
+    if not isinstance(cfg.get('model'), Mapping):
+        raise UsageError(
+            f'{args.config}: model={cfg.get("model")!r} must be a dict with '
+            'a type'
+        )
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):

@@ -1,7 +1,13 @@
 """Trainings that are killed, stopped and starved: what is left of them."""
 
+import json
+import os
+import random
 import signal
+import socket
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from small_runs import (
@@ -15,6 +21,8 @@ from small_runs import (
     start,
     write,
 )
+
+TOOLS = Path(__file__).parents[1] / 'tools'
 
 
 @pytest.fixture(scope='module')
@@ -155,3 +163,176 @@ def test_killed_worker(tmp_path, detector):
     assert said.startswith('error: a process that loads data ended')
     assert 'num_workers' in said
     assert time.monotonic() - began < 60
+
+
+def free_port():
+    """A port that nobody uses."""
+    with socket.socket() as one:
+        one.bind(('127.0.0.1', 0))
+        return str(one.getsockname()[1])
+
+
+def pair(config, work, log, *faults, port=None):
+    """Start a training of two processes -> both, faults in the second."""
+    together = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port or free_port())
+    argv = [config, '--work-dir', work, '--resume', '--batch', 'as-is']
+    argv += ['--launcher', 'pytorch']
+    return [
+        start(
+            *(argv, f'{log}{rank}', faults if rank else ()),
+            **(together | dict(RANK=str(rank), LOCAL_RANK=str(rank))),
+            WORLD_SIZE='2',
+        )
+        for rank in range(2)
+    ]
+
+
+def test_two_processes_stop_together(tmp_path, detector):
+    work, log = tmp_path / 'run', tmp_path / 'log'
+    fault = ('before_train_iter', 1, 'SIGTERM')
+    both = pair(detector[0], work, log, fault)
+    assert [outcome(process) for process in both] == [143, 143]
+    assert f'{work}/iter_1.pth is saved' in Path(f'{log}0').read_text()
+
+
+def test_death_of_one_process_ends_the_other(tmp_path, detector):
+    work, log = tmp_path / 'run', tmp_path / 'log'
+    fault = ('before_train_iter', 2, 'SIGKILL')
+    first, second = pair(detector[0], work, log, fault)
+    assert outcome(second) == -signal.SIGKILL
+    began = time.monotonic()
+    assert outcome(first) == 1
+    assert time.monotonic() - began < 15
+    said = Path(f'{log}0').read_text().strip().splitlines()
+    assert any(
+        line.startswith('error: another process of this run ended')
+        for line in said
+    )
+
+
+def test_port_in_use(tmp_path, detector):
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        first, second = pair(
+            *(detector[0], tmp_path / 'run'), tmp_path / 'log', port=port
+        )
+        second.kill()
+        assert outcome(first) == 1
+    said = (tmp_path / 'log0').read_text().strip().splitlines()[-1]
+    assert said.startswith(f'error: port {port} is in use')
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_as_they_were(tmp_path, detector):
+    log = tmp_path / 'log'
+    both = pair(detector[0], tmp_path / 'whole', log)
+    assert [outcome(process) for process in both] == [0, 0]
+    fault = ('before_train_iter', 3, 'SIGTERM')  # of 2 epochs of 2
+    for faults, status in (((fault,), 143), ((), 0)):
+        both = pair(detector[0], tmp_path / 'run', log, *faults)
+        assert [outcome(process) for process in both] == [status] * 2
+    last = 'epoch_2.pth'
+    assert same(tmp_path / 'run' / last, tmp_path / 'whole' / last)
+
+
+@pytest.mark.parametrize('script', ['dist_train.sh x', 'dist_test.sh x y'])
+def test_launcher_and_its_port(tmp_path, script):
+    python = tmp_path / 'python'
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    name, *arguments = script.split()
+
+    def launch(**environment):
+        return subprocess.run(
+            ['bash', TOOLS / name, *arguments, '2', '--resume'],
+            env={**os.environ, 'PYTHON': str(python), **environment},
+            capture_output=True,
+            text=True,
+        )
+
+    assert '--standalone --nproc-per-node=2' in launch().stdout
+    port = free_port()
+    said = launch(PORT=port, NNODES='2').stdout
+    assert '--nnodes=2 --node-rank=0 --master-addr=127.0.0.1' in said
+    assert f'--master-port={port}' in said
+    assert said.endswith('--launcher pytorch --resume\n')
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        run = launch(PORT=port)
+    assert run.returncode == 1
+    assert run.stderr.startswith(f'error: port {port} is in use')
+    assert 'PORT=' in run.stderr
+
+
+def losses(work):
+    """Every loss that was written down."""
+    (file,) = work.glob('*/vis_data/scalars.json')
+    rows = map(json.loads, file.read_text().splitlines())
+    return [row['loss'] for row in rows if 'loss' in row]
+
+
+def test_deterministic(tmp_path, drawn):
+    cfg = small(load(RETINANET, **{'train_cfg.max_epochs': 1}), drawn, 'coco')
+    cfg.pop('randomness')
+    config = write(cfg, tmp_path / 'config.py')
+    found = []
+    for name in ('one', 'two', 'other'):
+        log, work = tmp_path / f'{name}.log', tmp_path / name
+        argv = [config, '--work-dir', work, '--batch', 'as-is']
+        argv += ['--deterministic'] * (name != 'other')
+        assert outcome(start(argv, log)) == 0
+        found.append(losses(work))
+    one, two, other = found
+    assert len(one) == 4
+    assert one == two
+    assert one != other
+    assert '--deterministic: seed 0' in (tmp_path / 'one.log').read_text()
+
+
+def test_two_trainings_at_once(tmp_path, detector, drawn):
+    """Of one config, beside each other, from one folder of weights."""
+    weights = tmp_path / 'weights'
+    weights.mkdir()
+    os.link(detector[1], weights / 'start.pth')
+    cfg = small(load(RETINANET, **{'train_cfg.max_epochs': 1}), drawn, 'coco')
+    cfg.load_from = 'https://localhost:9/start.pth'  # found in the folder
+    config = write(cfg, tmp_path / 'config.py')
+    runs = [
+        start(
+            [config, '--work-dir', tmp_path / 'runs' / name],
+            tmp_path / name,
+            PVT_MM_WEIGHTS=str(weights),
+        )
+        for name in 'ab'
+    ]
+    assert [outcome(run) for run in runs] == [0, 0]
+    assert same(*(tmp_path / 'runs' / n / 'epoch_1.pth' for n in 'ab'))
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tmp_path, detector):
+    config, whole = detector
+    moments = random.Random(0)
+    began = time.monotonic()
+    assert train(config, tmp_path / 'timed', tmp_path / 'log') == 0
+    seconds = time.monotonic() - began
+    kills = runs = 0
+    while kills < 20:
+        work = tmp_path / f'run{runs}'
+        argv = [config, '--work-dir', work, '--resume', '--batch', 'as-is']
+        status = None
+        while status != 0:
+            run = start(argv, tmp_path / 'log')
+            run.join(moments.uniform(0, 1.2 * seconds))
+            run.kill()
+            status = outcome(run)
+            assert status in (0, -signal.SIGKILL)
+            kills += status != 0
+        runs += 1
+        assert same(work / 'epoch_2.pth', whole)
+        assert names(work) == names(whole.parent)
+    print(f'{kills} kills in {runs} runs')

@@ -10,8 +10,7 @@ config=$1
 checkpoint=$2
 processes=$3
 shift 3
-exec "${PYTHON:-python3}" -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" \
-    --master-addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master-port="${PORT:-29500}" --nproc-per-node="$processes" \
-    "$(dirname "$0")/test.py" "$config" "$checkpoint" --launcher pytorch "$@"
+tools=$(dirname "$0")
+source "$tools/torchrun.sh"
+launch "$processes" "$tools/test.py" "$config" "$checkpoint" \
+    --launcher pytorch "$@"

@@ -9,8 +9,6 @@ fi
 config=$1
 processes=$2
 shift 2
-exec "${PYTHON:-python3}" -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" \
-    --master-addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master-port="${PORT:-29500}" --nproc-per-node="$processes" \
-    "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@"
+tools=$(dirname "$0")
+source "$tools/torchrun.sh"
+launch "$processes" "$tools/train.py" "$config" --launcher pytorch "$@"

@@ -108,8 +108,17 @@ def get_model(
     with DefaultScope.overwrite_default_scope(scope):
         model = MODELS.build(cfg.model, default_args=options)
     if weights:
-        state = to_ours(read_weights(weights))[1].state
-        check_fit(model, weights, state=state)
-        model.load_state_dict(state, strict=False)
-        model._is_init = True  # a Runner would call init_weights
+        load_whole(model, weights)
     return model
+
+
+def load_whole(model: nn.Module, file: str) -> None:
+    """Give a model the weights of a file of any dialect, or stop."""
+    weights = read_weights(file)
+    try:
+        state = to_ours(weights)[1].state
+    except CheckpointError as error:
+        raise CheckpointError(f'{file}: {error}') from error
+    check_fit(model, file, state=state)
+    model.load_state_dict(state, strict=False)
+    model._is_init = True  # a Runner would call init_weights

@@ -25,6 +25,14 @@ from pvt_mm.benchmark.rows import (
     write_facts,
     write_rows,
 )
+from pvt_mm.benchmark.shares import (
+    OTHER,
+    kind_of,
+    read_shares,
+    shares,
+    shares_table,
+    write_shares,
+)
 from pvt_mm.engine.errors import UsageError
 
 PEERS = [
@@ -174,7 +182,9 @@ def test_page_and_readme_are_written(tmp_path):
     for folder in ('results', 'docs'):
         (tmp_path / folder).mkdir()
     write_rows(tmp_path / page.ROWS, rows())
-    write_facts(tmp_path / page.FACTS, {'processor': 'abacus'})
+    limits = {'product limit': '7 GFLOP/s', 'memory limit': '1 GB/s'}
+    write_facts(tmp_path / page.FACTS, {'processor': 'abacus', **limits})
+    write_shares(tmp_path / page.SHARES, [])
     (tmp_path / page.EXPLAINED).write_text('Why.')
     readme = tmp_path / 'README.md'
     readme.write_text(f'a\n{report.BEGIN}\nold\n{report.END}\nb\n')
@@ -188,6 +198,28 @@ def test_page_and_readme_are_written(tmp_path):
     assert (
         readme.read_text().startswith('a\n') and 'timm' in readme.read_text()
     )
+
+
+def test_kinds_of_work():
+    assert kind_of('aten::addmm') == kind_of('aten::mm') == 'products'
+    assert kind_of('mkldnn::_linear_pointwise') == 'products'
+    assert kind_of('aten::add_') == 'sums, scalings'
+    assert kind_of('aten::convolution_backward') == 'convolutions'
+    assert kind_of('OneDnnLinear') == OTHER
+
+
+def test_shares_of_a_call(tmp_path):
+    found = shares(Case('pvt_v2_b0', (64, 64), 'training'))
+    assert sum(s.share for s in found) == pytest.approx(1)
+    rate = {s.kind: s.gflops for s in found}
+    assert rate['products'] > 0 and rate['attention'] > 0
+    assert rate['norms'] == 0
+    write_shares(tmp_path / 'a.csv', found)
+    kept = read_shares(tmp_path / 'a.csv')
+    assert [s.kind for s in kept] == [s.kind for s in found]
+    assert kept[0].seconds == pytest.approx(found[0].seconds, rel=1e-3)
+    table = shares_table(kept)
+    assert table.count('\n') == 2 and 'GFLOP/s' in table
 
 
 def test_measure_a_case():

@@ -82,6 +82,9 @@ CASES = (
         for side in (256, 512, 768, 1024)
     ),
 )
+PROFILED = tuple(
+    case for case in CASES if case.name in ('pvt_v2_b2', 'mpvit_small')
+)
 CASES_CUDA = tuple(
     Case('pvt_v2_b2', BIG, task, ('timm', 'mmdet', 'ours compiled'), 20, 2, p)
     for p in ('float32', 'tf32', 'bf16')

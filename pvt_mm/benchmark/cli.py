@@ -16,11 +16,12 @@ from ..engine.config_file import load_config
 from ..engine.errors import UsageError
 from ..home import checkout
 from . import page, report
-from .cases import CASES, CASES_CUDA, Case
+from .cases import CASES, CASES_CUDA, PROFILED, Case
 from .contestants import MAKERS, build
 from .machine import describe
 from .measure import MIB, PRECISIONS, interleave, peak_bytes
 from .rows import measure, write_facts, write_rows
+from .shares import shares, shares_table, write_shares
 
 
 def parser() -> argparse.ArgumentParser:
@@ -103,6 +104,9 @@ def measure_all(device: str, facts: dict[str, str]) -> None:
     ):
         write(root / path.with_stem(path.stem + end), data)
     if device == 'cpu':
+        parts = [share for case in PROFILED for share in shares(case)]
+        write_shares(root / page.SHARES, parts)
+        print(shares_table(parts))
         page.render(root)
         print(report.goals_table(rows))
 

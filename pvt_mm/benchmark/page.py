@@ -5,9 +5,11 @@ from pathlib import Path
 from ..home import HOME
 from . import report
 from .rows import read_facts, read_rows
+from .shares import read_shares, shares_table
 
 ROWS = Path('results/benchmark.csv')
 FACTS = Path('results/benchmark_machine.csv')
+SHARES = Path('results/benchmark_shares.csv')
 PAGE = Path('docs/performance.md')
 PICTURE = Path('docs/performance.png')
 EXPLAINED = Path('docs/performance_notes.md')
@@ -17,6 +19,7 @@ def render(root: Path = HOME) -> None:
     """Write the page, its picture and the README's block."""
     rows, facts = read_rows(root / ROWS), read_facts(root / FACTS)
     goals = report.goals_table(rows)
+    found = read_shares(root / SHARES)
     per_pixel, straight = report.slope(rows, 'pvt_v2_b2_li')
     parts = [
         '# Performance',
@@ -34,6 +37,11 @@ def render(root: Path = HOME) -> None:
         '## Measurements',
         f'![seconds]({PICTURE.name})',
         report.rows_table(rows),
+        '## Where our time goes',
+        'Shares of one profiled call, with 10^9 operations per second where '
+        f'they can be counted; the limits: {facts["product limit"]} in a '
+        f'large product, {facts["memory limit"]} to memory.',
+        shares_table(found),
         '## Stages, seconds in inference',
         report.stages_table(rows),
         f'PVT v2 b2_li takes {per_pixel:.3f} s per million pixels: a '

@@ -1,0 +1,152 @@
+"""Where the time of our backbones goes, operation by operation."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.autograd.profiler_util import FunctionEventAvg
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
+
+from .cases import US, Case
+from .contestants import enter
+from .measure import run
+from .report import markdown
+
+# Kind of work: beginnings of the names of PyTorch's operators.
+KINDS = {
+    'products': ('mm', 'addmm', 'bmm', 'baddbmm', '_linear_pointwise'),
+    'convolutions': (
+        'mkldnn_convolution',
+        'convolution',
+        'conv',
+        '_slow_conv',
+    ),
+    'attention': ('_scaled_dot_product',),
+    'activations': ('gelu', 'hardswish', 'relu', 'threshold', '_softmax'),
+    'norms': ('native_layer_norm', 'native_batch_norm'),
+    'copies, fills': ('copy_', 'fill_', 'zero_', 'cat', 'clone'),
+    'sums, scalings': ('add', 'mul', 'sum', 'div', 'mean'),
+}
+OTHER = 'all else'
+
+ATTENTION = '_scaled_dot_product_flash_attention_for_cpu'
+# PyTorch itself counts the attention of GPUs only.
+COUNTED = {
+    getattr(torch.ops.aten, ATTENTION): (
+        lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
+    ),
+    getattr(torch.ops.aten, f'{ATTENTION}_backward'): (
+        lambda g, q, k, v, *_, **__: sdpa_backward_flop_count(g, q, k, v)
+    ),
+}
+
+
+class Share(NamedTuple):
+    """One kind of work in one call of our backbone.
+
+    Args:
+        name, height, width, task: as in Case.
+        kind: a name in KINDS, or OTHER.
+        seconds: spent in it.
+        share: of the call, from 0 to 1.
+        gflops: 10^9 operations a second (a multiply-add is two), where they
+            can be counted, else 0.
+    """
+
+    name: str
+    height: int
+    width: int
+    task: str
+    kind: str
+    seconds: float
+    share: float
+    gflops: float
+
+
+def kind_of(operator: str) -> str:
+    """The kind of work of an operator such as 'aten::addmm'."""
+    name = operator.partition('::')[2].partition('.')[0]
+    return next((k for k, v in KINDS.items() if name.startswith(v)), OTHER)
+
+
+def shares(case: Case) -> list[Share]:
+    """Profile our contestant of a case on the CPU, largest part first."""
+    model = enter(case.name, [US], 'cpu')[US]
+    image = torch.randn(case.batch, 3, *case.size)
+    run(model, image, case.task)
+    with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
+        run(model, image, case.task)
+    run(model, image, case.task)
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        run(model, image, case.task)
+    found = tally(seen.key_averages())
+    flops: dict[str, float] = dict.fromkeys(found, 0)
+    for operator, count in counter.get_flop_counts()['Global'].items():
+        kind = kind_of(str(operator).replace('.', '::', 1))
+        flops[kind] = flops.get(kind, 0) + count
+    total = sum(found.values())
+    return [
+        Share(
+            *(case.name, *case.size, case.task, kind),
+            *(seconds, seconds / total, flops[kind] / seconds / 1e9),
+        )
+        for kind, seconds in sorted(found.items(), key=lambda x: -x[1])
+    ]
+
+
+def tally(events: Iterable[FunctionEventAvg]) -> dict[str, float]:
+    """Seconds of each kind."""
+    found: dict[str, float] = {}
+    for event in events:
+        kind = kind_of(event.key)
+        found[kind] = found.get(kind, 0) + event.self_cpu_time_total / 1e6
+    return found
+
+
+def shares_table(found: Sequence[Share]) -> str:
+    """A row per case, a column per kind: per cent and GFLOP/s."""
+    kinds = [*KINDS, OTHER]
+    lines = [('backbone', 'image', 'task', *kinds)]
+    lines.append(('---',) * len(lines[0]))
+    for case in dict.fromkeys(s[:4] for s in found):
+        cells = {s.kind: cell(s) for s in found if s[:4] == case}
+        name, height, width, task = case
+        values = (cells.get(kind, '') for kind in kinds)
+        lines.append((name, f'{height} x {width}', task, *values))
+    return markdown(lines)
+
+
+def cell(share: Share) -> str:
+    """Per cent of the call, with the speed where it was counted."""
+    speed = f' ({share.gflops:.0f} GFLOP/s)' if share.gflops else ''
+    return f'{100 * share.share:.0f} %{speed}'
+
+
+def write_shares(path: Path, found: Iterable[Share]) -> None:
+    """Keep them as csv."""
+    with open(path, 'w', newline='') as file:
+        writer = csv.writer(file, lineterminator='\n')
+        writer.writerow(Share._fields)
+        for share in found:
+            writer.writerow(
+                f'{v:.4g}' if isinstance(v, float) else v for v in share
+            )
+
+
+def read_shares(path: Path) -> list[Share]:
+    """What was kept."""
+    with open(path, newline='') as file:
+        rows = list(csv.reader(file))[1:]
+    return [
+        Share(
+            *(name, int(height), int(width), task, kind), *map(float, numbers)
+        )
+        for name, height, width, task, kind, *numbers in rows
+    ]

@@ -1,6 +1,9 @@
 # Each target sets up what it needs; a second set-up only looks.
-# Variables: PYTHON=/path/to/python3.11, and those of tools/set_up.py.
+# Variables: PYTHON=/path/to/python3.11, STACK=onedl (the fork that is alive,
+# in .venv-onedl), and those of tools/set_up.py.
 
+STACK := upstream
+VENV := .venv$(if $(filter-out upstream,$(STACK)),-$(STACK))
 PYTHONS := $(or $(PYTHON),python3.11 python3 python3.12 python3.13)
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
@@ -18,7 +21,7 @@ help:
 setup:
 	@for python in $(PYTHONS); do \
 	    if "$$python" -c '$(NEW_ENOUGH)' 2>/dev/null; then \
-	        exec "$$python" tools/set_up.py; \
+	        PVT_MM_STACK='$(STACK)' exec "$$python" tools/set_up.py; \
 	    fi; \
 	done; \
 	echo 'No Python 3.11 or newer among: $(PYTHONS). Install it (Debian,' \
@@ -27,20 +30,20 @@ setup:
 	exit 1
 
 train: setup
-	.venv/bin/python tools/demo.py
+	$(VENV)/bin/python tools/demo.py
 
 test: setup
-	.venv/bin/python -m pytest
+	$(VENV)/bin/python -m pytest
 
 test-slow: setup
-	.venv/bin/python -m pytest -m slow
+	$(VENV)/bin/python -m pytest -m slow
 
 benchmark: setup
-	.venv/bin/python tools/benchmark.py
+	$(VENV)/bin/python tools/benchmark.py
 
 lint: setup
-	.venv/bin/python -m ruff check .
-	.venv/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
 
 doctor: setup
-	.venv/bin/python -m pvt_mm.doctor
+	$(VENV)/bin/python -m pvt_mm.doctor

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pvt_mm.doctor.examine import installed as there
+
 ROOT = Path(__file__).parent.parent
 TOOLS = str(ROOT / 'tools')
 
@@ -19,6 +21,7 @@ TOOLS = str(ROOT / 'tools')
 def tools(monkeypatch):
     """The modules set_up and build_mmcv, as the script sees them."""
     monkeypatch.syspath_prepend(TOOLS)
+    monkeypatch.delenv('PVT_MM_STACK', raising=False)
     import build_mmcv
     import set_up
 
@@ -29,7 +32,10 @@ def tools(monkeypatch):
 def project(tmp_path):
     """A copy of the files that set-up reads, with nothing set up."""
     shutil.copytree(TOOLS, tmp_path / 'tools')
-    for name in ('constraints.txt', 'setup.py', 'Makefile'):
+    for name in (
+        *('constraints.txt', 'constraints-onedl.txt'),
+        *('setup.py', 'Makefile'),
+    ):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
@@ -185,7 +191,7 @@ def test_own_torch_is_kept(tools, monkeypatch, tmp_path):
     linked = (site / set_up.KEPT).read_text().strip()
     assert Path(linked, 'torch').is_dir()
     monkeypatch.delenv('PVT_MM_TORCH')
-    pins = set_up.pins().read_text()
+    (pins,) = [path.read_text() for path in set_up.pins()]
     assert 'numpy==' in pins and 'torch==' not in pins
     executable(set_up.PYTHON, 'exit 1')
     with pytest.raises(set_up.Stop, match='has no working torch'):
@@ -234,17 +240,67 @@ def test_build_that_fails_leaves_no_wheel(tools, monkeypatch, tmp_path):
     assert not list(tmp_path.glob('**/*.whl*'))
 
 
+def pins(name):
+    lines = (ROOT / name).read_text().splitlines()
+    found = dict(x.split('==') for x in lines if not x.startswith('#'))
+    assert list(found) == sorted(found, key=str.lower)
+    return found
+
+
 def test_pins_are_complete_and_installed():
-    lines = (ROOT / 'constraints.txt').read_text().splitlines()
-    pins = dict(x.split('==') for x in lines if not x.startswith('#'))
-    assert list(pins) == sorted(pins, key=str.lower)
-    for name in ('mmengine', 'mmcv', 'mmdet', 'mmsegmentation', 'setuptools'):
-        assert metadata.version(name) == pins[name]
+    installed = pins('constraints.txt')
+    names = ['mmengine', 'mmcv', 'mmdet', 'mmsegmentation', 'setuptools']
+    if there(['onedl-mmcv']):  # make test STACK=onedl
+        installed |= pins('constraints-onedl.txt')
+        names[:4] = [name for name in installed if name.startswith('onedl-')]
+    for name in names:
+        assert metadata.version(name) == installed[name]
 
 
 def test_versions_agree_with_the_pins(tools):
     _, build_mmcv = tools
-    pins = (ROOT / 'constraints.txt').read_text().splitlines()
-    asked = re.findall(r"'(mm\w+==[\d.]+)'", (ROOT / 'setup.py').read_text())
-    assert len(asked) == 4 and set(asked) <= set(pins)
-    assert f'mmcv=={build_mmcv.VERSION}' in pins
+    text = (ROOT / 'setup.py').read_text()
+    for file, kind, stack in (
+        ('constraints.txt', r'mm\w+', 'upstream'),
+        ('constraints-onedl.txt', r'onedl-mm\w+', 'onedl'),
+    ):
+        lines = (ROOT / file).read_text().splitlines()
+        asked = re.findall(rf"'({kind}==[\d.]+)'", text)
+        assert len(asked) == 4 and set(asked) <= set(lines)
+        assert '=='.join(build_mmcv.STACKS[stack]) in lines
+
+
+def test_unknown_stack_is_refused(project):
+    text = refused(project, PVT_MM_STACK='offdl')
+    assert text.startswith('STACK=offdl is none of upstream, onedl: name')
+    assert not (project / '.cache').exists()
+
+
+def test_other_stack_has_its_own_environment_pins_and_wheels(project):
+    code = """
+import set_up, build_mmcv
+from pathlib import Path
+print(set_up.VENV.name, *(path.name for path in set_up.pins()))
+build_mmcv.uses_cuda = lambda: False
+print(build_mmcv.key().split('-')[-1])
+print(*(path.name for path in set_up.wheels('cp311-x')))
+"""
+    for name in ('mmcv-2.1.0', 'onedl_mmcv-2.3.6', 'onedl_mmcv-2.3.5'):
+        (project / f'{name}-cp311-cp311-linux_x86_64.whl').touch()
+    variables = {'PVT_MM_WHEELS': str(project), 'PYTHONPATH': TOOLS}
+    for stack, expected in (
+        (
+            'onedl',
+            '.venv-onedl constraints.txt constraints-onedl.txt\nonedl\n'
+            'onedl_mmcv-2.3.6',
+        ),
+        ('upstream', '.venv constraints.txt\nlinux_x86_64\nmmcv-2.1.0'),
+    ):
+        done = call(
+            project,
+            *(sys.executable, '-c', code),
+            PVT_MM_STACK=stack,
+            **variables,
+        )
+        tag = '-cp311-cp311-linux_x86_64.whl'
+        assert done.stdout.strip() == expected + tag, done.stderr

@@ -3,6 +3,7 @@
 python tools/build_mmcv.py FOLDER   ->  FOLDER/mmcv-*.whl
 python tools/build_mmcv.py --key    ->  prints what such a wheel fits
 
+PVT_MM_STACK=onedl builds onedl-mmcv, the fork that is alive, instead.
 Needs torch, ninja, wheel and setuptools < 81 beside it, a C++ compiler and
 Python's headers. Standard library only until torch is asked for.
 """
@@ -18,7 +19,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / '.cache'
-VERSION = '2.1.0'
+# Who distributes what is imported as mmcv: name and version.
+STACKS = {'upstream': ('mmcv', '2.1.0'), 'onedl': ('onedl-mmcv', '2.3.6')}
+STACK = os.environ.get('PVT_MM_STACK') or 'upstream'
+NAME, VERSION = STACKS.get(STACK, ('', ''))
+FILE = f'{NAME.replace("-", "_")}-{VERSION}'  # of wheels and sources
 INCLUDE = sysconfig.get_path('include')
 
 # setuptools takes CFLAGS instead of the flags Python was built with: no
@@ -32,6 +37,13 @@ STANDARD = '-std=c++17'
 
 class Stop(SystemExit):
     """Ends the program with one sentence for the user."""
+
+
+if STACK not in STACKS:
+    raise Stop(
+        f'STACK={STACK} is none of {", ".join(STACKS)}: name one of them, for '
+        'example make test STACK=onedl.'
+    )
 
 
 def compiler() -> str:
@@ -85,21 +97,22 @@ def key() -> str:
     devices = 'cuda' if uses_cuda() else 'cpu'
     platform = sysconfig.get_platform().replace('-', '_')
     python = f'cp{sys.version_info[0]}{sys.version_info[1]}'
-    return f'{python}-torch{torch.__version__}-{devices}-{platform}'
+    stack = '' if STACK == 'upstream' else f'-{STACK}'
+    return f'{python}-torch{torch.__version__}-{devices}-{platform}{stack}'
 
 
 def fetch_sources(folder: Path) -> Path:
     """Folder of mmcv's unpacked source distribution, downloaded once."""
-    sources = folder / f'mmcv-{VERSION}'
+    sources = folder / FILE
     if sources.is_dir():
         return sources
     with tempfile.TemporaryDirectory(dir=folder) as new:
         command = [sys.executable, '-m', 'pip', 'download', '-qq']
-        command += ['--no-deps', '--no-build-isolation', '--no-binary', 'mmcv']
-        command += ['--dest', new, f'mmcv=={VERSION}']
+        command += ['--no-deps', '--no-build-isolation', '--no-binary', NAME]
+        command += ['--dest', new, f'{NAME}=={VERSION}']
         if subprocess.run(command).returncode:
             raise Stop(
-                f'The sources of mmcv {VERSION} could not be downloaded: '
+                f'The sources of {NAME} {VERSION} could not be downloaded: '
                 'check the network, then run the same command again.'
             )
         shutil.unpack_archive(next(Path(new).glob('*.tar.gz')), new)

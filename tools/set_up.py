@@ -1,7 +1,8 @@
-"""Sets up .venv with the pinned stack; a second call only looks at it.
+"""Sets up .venv with a pinned stack; a second call only looks at it.
 
 Called by make with any Python of a supported version; standard library only.
 
+    PVT_MM_STACK=onedl        the onedl fork instead, in .venv-onedl
     PVT_MM_WHEELS=FOLDER      where to look first for a built wheel of mmcv
     PVT_MM_TORCH_INDEX=URL    a package index with another build of torch
     PVT_MM_TORCH=keep         use the torch installed for this Python
@@ -16,16 +17,27 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from build_mmcv import CACHE, ROOT, VERSION, Stop, check_tools
+from build_mmcv import (
+    CACHE,
+    FILE,
+    NAME,
+    ROOT,
+    STACK,
+    VERSION,
+    Stop,
+    check_tools,
+)
 
-VENV = ROOT / '.venv'
+VENV = ROOT / ('.venv' if STACK == 'upstream' else f'.venv-{STACK}')
 PYTHON = VENV / 'bin/python'
 # Made with the environment; holds what it was made from once it is complete.
 MARK = VENV / 'made_by_pvt_mm'
 # Adds the site-packages of another Python, whose torch is kept.
 KEPT = 'kept_torch.pth'
-PINS = ROOT / 'constraints.txt'
-SOURCES = (PINS, ROOT / 'setup.py', Path(__file__))
+PINS = [ROOT / 'constraints.txt']
+if STACK != 'upstream':
+    PINS += [ROOT / f'constraints-{STACK}.txt']
+SOURCES = (*PINS, ROOT / 'setup.py', Path(__file__))
 OLDEST = (3, 11)  # numpy and scipy of constraints.txt ask for it
 
 
@@ -72,10 +84,10 @@ def set_up() -> None:
     pip('pip', 'setuptools', 'wheel', 'ninja')
     say('2 of 4: torch')
     own_torch() if keep else pip_torch()
-    say(f'3 of 4: mmcv {VERSION} with operators')
+    say(f'3 of 4: {NAME} {VERSION} with operators')
     install_mmcv()
     say('4 of 4: mmengine, mmdet, mmsegmentation, test tools, pvt_mm')
-    pip('--no-build-isolation', '--editable', f'{ROOT}[upstream,export,test]')
+    pip('--no-build-isolation', '--editable', f'{ROOT}[{STACK},export,test]')
     # It asks for torchvision, which would bring another torch.
     pip('--no-deps', 'timm')
     if run(PYTHON, '-m', 'pvt_mm.doctor'):
@@ -94,7 +106,8 @@ def make_venv() -> None:
     if VENV.exists() and not MARK.exists():
         raise Stop(
             f'{VENV} was not made by this set-up: move it away '
-            '(mv .venv .venv.old), then run the same command again.'
+            f'(mv {VENV.name} {VENV.name}.old), then run the same command '
+            'again.'
         )
     if PYTHON.exists() and MARK.read_text() and not run(PYTHON, '-c', ''):
         return
@@ -140,17 +153,18 @@ def pip(*args, **options) -> None:
 def try_pip(*args, quiet=True) -> int:
     command = [PYTHON, '-m', 'pip', 'install']
     command += ['-qq'] if quiet else []  # errors only
-    return run(*command, '--constraint', pins(), *args)
+    files = [('--constraint', path) for path in pins()]
+    return run(*command, *sum(files, ()), *args)
 
 
-def pins() -> Path:
-    """constraints.txt, or a copy that leaves torch to its owner."""
+def pins() -> list[Path]:
+    """The pins, or a copy of them that leaves torch to its owner."""
     if not keeps_torch():
         return PINS
-    lines = PINS.read_text().splitlines(keepends=True)
-    own = CACHE / PINS.name
-    own.write_text(''.join(x for x in lines if not x.startswith('torch==')))
-    return own
+    lines = [x for path in PINS for x in path.read_text().splitlines()]
+    own = CACHE / PINS[-1].name
+    own.write_text('\n'.join(x for x in lines if not x.startswith('torch==')))
+    return [own]
 
 
 def pip_torch() -> None:
@@ -177,7 +191,7 @@ def wheels(key: str) -> list[Path]:
     given = os.environ.get('PVT_MM_WHEELS')
     if given and not Path(given).is_dir():
         raise Stop(f'PVT_MM_WHEELS={given} is no folder: correct or unset it.')
-    name = f'mmcv-{VERSION}-{key.partition("-")[0]}*.whl'
+    name = f'{FILE}-{key.partition("-")[0]}*.whl'
     found = list(Path(given).glob(name)) if given else []
     return found + list((CACHE / 'wheels').glob(f'{key or "*"}/{name}'))
 
@@ -207,7 +221,7 @@ def install_mmcv() -> None:
 
 def try_wheel(wheel: Path) -> bool:
     say(f'installing {wheel.name} of {wheel.parent}')
-    run(PYTHON, '-m', 'pip', 'uninstall', '-qq', '--yes', 'mmcv')
+    run(PYTHON, '-m', 'pip', 'uninstall', '-qq', '--yes', NAME)
     if try_pip(wheel):
         return False
     # OpenCV needs libGL, which a machine without a screen may not have; its

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -95,6 +96,7 @@ def train(argv, log, faults, environment):
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
+    os.setpgrp()
     os.environ.update(environment)
     os.chdir(Path(log).parent)
     torch.set_num_threads(1)
@@ -121,6 +123,12 @@ def kill(signum):
     return lambda: os.kill(os.getpid(), signum)
 
 
+def press_ctrl_c():
+    """The terminal sends it to the data loader's workers too."""
+    os.killpg(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+
+
 def kill_worker():
     """As the kernel does when memory runs out."""
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
@@ -145,7 +153,7 @@ def die_before_renaming():
 FAULTS = {
     'SIGKILL': kill(signal.SIGKILL),
     'SIGTERM': kill(signal.SIGTERM),
-    'SIGINT': kill(signal.SIGINT),
+    'SIGINT': press_ctrl_c,
     'worker': kill_worker,
     'full disk': small_disk(signal.SIG_IGN),
     'killed writing': small_disk(signal.SIG_DFL),

@@ -13,12 +13,14 @@ from mmengine.model import BaseModel
 from mmengine.optim.optimizer import amp_optimizer_wrapper as amp
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
+from small_runs import load
 from torch.utils.data import Dataset
 
 from pvt_mm.engine import cli, stopping
 from pvt_mm.engine.batches import PlacedBatchSampler
 from pvt_mm.engine.errors import UsageError
 from pvt_mm.engine.finite import FiniteHook
+from pvt_mm.engine.guards import guard
 from pvt_mm.engine.outside import explain
 from pvt_mm.engine.resuming import last_checkpoint
 from pvt_mm.engine.saving import AtomicBackend, SafeCheckpointHook
@@ -91,6 +93,17 @@ def toy(folder, numbers, hooks, epochs=1, **cfg):
     )
 
 
+def test_config_of_the_work_dir_runs_again():
+    cfg = load('configs/retinanet_pvt_v2_b2_coco.py')
+    guard(cfg)
+    once = cfg.pretty_text
+    guard(cfg)
+    assert cfg.pretty_text == once
+    loader = cfg.train_dataloader
+    assert loader.batch_sampler.type == 'PlacedBatchSampler'
+    assert loader.batch_sampler.inner.type == 'AspectRatioBatchSampler'
+
+
 def weight(runner, batch):
     return float(runner.model.weight.detach())
 
@@ -140,6 +153,12 @@ def test_bad_gradient_of_a_finite_loss(tmp_path):
     with pytest.raises(UsageError, match='the loss is 0.0, gradients are not'):
         run.train()
     assert weight(run, None) == 1
+
+
+def test_large_gradients_are_finite(tmp_path):
+    run = toy(tmp_path, [3e19] * 4, [FiniteHook(1)])  # its square is not
+    run.train()
+    assert weight(run, None) < 1
 
 
 def test_accumulated_steps_count_once(tmp_path):

@@ -1,6 +1,7 @@
 """Batches that know their place in the run."""
 
 import random
+import signal
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
@@ -11,7 +12,7 @@ import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
 from mmengine.registry import DATA_SAMPLERS
-from torch.utils.data import BatchSampler, Sampler
+from torch.utils.data import BatchSampler, Sampler, get_worker_info
 
 STRIDE = 1_000_003  # a prime, so that seeds of two runs do not meet
 
@@ -95,6 +96,9 @@ def seeded_items(dataset: Any, batch: PlacedBatch) -> list:
     Returns:
         One item for each index.
     """
+    if get_worker_info():
+        # a terminal sends Ctrl-C to the workers too; the trainer decides
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     seed_all(batch.seed)
     return [dataset[index] for index in batch]
 

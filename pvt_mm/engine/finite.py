@@ -10,6 +10,7 @@ from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
+from torch import Tensor
 from torch.optim import Optimizer
 
 from .errors import UsageError
@@ -45,8 +46,7 @@ class FiniteHook(Hook):
         groups = optimizer.param_groups
         params = [param for group in groups for param in group['params']]
         grads = [p.grad for p in params if p.grad is not None]
-        largest = torch.nn.utils.get_total_norm(grads, math.inf)
-        if not math.isfinite(largest):
+        if not finite(grads):
             self.bad_step = True
             optimizer.zero_grad()
 
@@ -90,6 +90,13 @@ class FiniteHook(Hook):
             f'{self.good or "none"}; look at these images, or lower the '
             'learning rate or clip gradients (optim_wrapper.clip_grad)'
         )
+
+
+def finite(grads: list[Tensor]) -> bool:
+    """Whether all numbers are: one pass, unless the sum of squares is not."""
+    if math.isfinite(torch.nn.utils.get_total_norm(grads)):
+        return True
+    return all(bool(grad.isfinite().all()) for grad in grads)
 
 
 def names(batch: Mapping) -> list[str]:

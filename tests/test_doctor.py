@@ -11,6 +11,7 @@ from pvt_mm.doctor import examine
 from pvt_mm.doctor.checks import CHECKS
 
 ROOT = Path(__file__).parent.parent
+ONEDL = bool(examine.installed(['onedl-mmcv']))  # make test STACK=onedl
 EXT_FAILS = 'raise ImportError(__file__ + ": undefined symbol: _ZN3c10")'
 EXT_CRASHES = 'import os; os.kill(os.getpid(), 11)'
 NO_SAFE = 'import torch; torch.serialization.add_safe_globals = print'
@@ -52,11 +53,8 @@ CONFLICTS = [
      'compiled without this GPU', 'FORCE_CUDA=1'),
     ('operators', {**mmcv_with(WRONG_NMS), 'torch.py': None},
      'nms on cpu keeps [0, 1, 2]', 'no conflict we know of'),
-    ('mmdet', {'mmcv.py': '__version__ = "2.2.0"'},
-     'refuse mmcv 2.2.0', 'mmcv==2.1.0'),
-    ('mmseg', {'mmcv.py': '__version__ = "2.2.0"'},
-     'refuse mmcv 2.2.0', 'mmcv==2.1.0'),
-    ('mmcv', absent('mmcv'), 'mmcv is not installed', 'mmcv==2.1.0'),
+    ('mmcv', absent('mmcv'),
+     'mmcv is not installed', '--no-binary mmcv mmcv==2.1.0'),
     ('mmdet', absent('mmdet'), 'mmdet is not installed', 'mmdet==3.3.0'),
     ('mmseg', absent('mmseg'), 'mmsegmentation is not installed', 'ftfy'),
     ('opencv', absent('cv2'), 'OpenCV is not installed', 'opencv-python'),
@@ -76,6 +74,12 @@ CONFLICTS = [
     ('checkpoint', {'sitecustomize.py': NO_SAFE},
      'torch 2.6 and later refuse', 'pvt_mm'),
 ]
+if not ONEDL:  # which accepts any mmcv
+    CONFLICTS += [
+        (library, {'mmcv.py': '__version__ = "2.2.0"'},
+         'refuse mmcv 2.2.0', 'mmcv==2.1.0')
+        for library in ('mmdet', 'mmseg')
+    ]
 # fmt: on
 
 
@@ -106,6 +110,7 @@ def test_names_each_conflict(check, files, wrong, remedy, tmp_path):
     first, second = done.stdout.split('BROKEN')[1].splitlines()[:2]
     assert done.returncode == 1 and done.stderr == ''
     assert first.startswith(f'  {check}: ') and wrong in first
+    remedy = examine.in_family(remedy)
     assert second.startswith('        mend: ') and remedy in second
 
 
@@ -124,10 +129,14 @@ def test_says_the_same_only_once(tmp_path):
 
 
 def test_finds_forks_that_overwrite_each_other(tmp_path):
-    text = 'Metadata-Version: 2.1\nName: onedl-mmcv\nVersion: 2.3.6\n'
-    write(tmp_path, {'onedl_mmcv-2.3.6.dist-info/METADATA': text})
+    other = 'mmcv' if ONEDL else 'onedl-mmcv'
+    text = f'Metadata-Version: 2.1\nName: {other}\nVersion: 9.0\n'
+    folder = f'{other.replace("-", "_")}-9.0.dist-info'
+    write(tmp_path, {f'{folder}/METADATA': text})
     done = doctor(tmp_path, 'setuptools')
     assert 'mmcv and onedl-mmcv overwrite each other' in done.stdout
+    assert 'neither is whole' in done.stdout
+    assert 'not with 9.0\n' in done.stdout
     assert done.returncode == 1
 
 
@@ -138,6 +147,22 @@ def test_finds_mixed_families(monkeypatch):
     )
     (finding,) = examine.mixtures()
     assert 'are mixed: mmengine, onedl-mmcv' in finding
+
+
+@pytest.mark.parametrize(
+    ('family', 'remedy'),
+    [
+        ('mmcv', '--no-binary mmcv mmcv==2.1.0'),
+        ('onedl-mmcv', '--no-binary onedl-mmcv onedl-mmcv==2.3.6'),
+    ],
+)
+def test_remedies_keep_to_the_family(family, remedy, monkeypatch):
+    monkeypatch.setattr(
+        examine, 'installed', lambda names: dict.fromkeys({family} & {*names})
+    )
+    _, found = examine.diagnose("No module named 'mmcv._ext'")
+    assert remedy in found
+    assert ('onedl' in found) == family.startswith('onedl')
 
 
 def test_one_of_the_two_libraries_is_enough(monkeypatch):

@@ -5,6 +5,14 @@ BUILD = (
     '&& MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir '
     '--no-binary mmcv mmcv==2.1.0'
 )
+# The same in an environment of the onedl fork.
+ONEDL = {
+    'pip uninstall -y mmcv mmcv-lite': 'pip uninstall -y onedl-mmcv',
+    '--no-binary mmcv mmcv==2.1.0': '--no-binary onedl-mmcv onedl-mmcv==2.3.6',
+    'mmengine==0.10.7': 'onedl-mmengine==0.10.12',
+    'mmdet==3.3.0': 'onedl-mmdetection==3.5.1',
+    'mmsegmentation==1.2.2': 'onedl-mmsegmentation==1.4.2',
+}
 # What a failed check writes -> what is wrong, the line that mends it.
 CONFLICTS = (
     (

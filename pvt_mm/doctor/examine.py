@@ -5,12 +5,12 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 
 from .checks import CHECKS, NEEDS
-from .conflicts import CONFLICTS
+from .conflicts import CONFLICTS, ONEDL
 
 # What is imported -> the distributions that bring it. One may be installed.
 DISTRIBUTIONS = {
@@ -27,7 +27,7 @@ DISTRIBUTIONS = {
 def examine(names: Iterable[str]) -> int:
     """Prints versions and the finding of each check -> exit status."""
     print_versions()
-    findings = [*mixtures(), *run_checks(names)]
+    findings = [*mixtures(), *untried(), *run_checks(names)]
     print(*findings, sep='\n')
     count = sum(finding.startswith('BROKEN') for finding in findings)
     print(f'{count} broken' if count else 'nothing is broken')
@@ -62,7 +62,8 @@ def mixtures() -> Iterable[str]:
             yield broken(
                 name,
                 f'{" and ".join(found)} overwrite each other',
-                f'pip uninstall -y {" ".join(found)}, then install one again',
+                f'pip uninstall -y {" ".join(found)}, then install one again: '
+                'neither is whole',
             )
         elif name.startswith('mm') and found:
             forks[found[0]] = found[0].startswith('onedl-')
@@ -72,6 +73,22 @@ def mixtures() -> Iterable[str]:
             f'upstream and the onedl fork are mixed: {", ".join(forks)}',
             'keep one family: pip install pvt_mm[upstream] or [onedl]',
         )
+
+
+def untried() -> Iterator[str]:
+    """Notes on MM libraries in versions that we do not pin."""
+    try:
+        lines = metadata.requires('pvt_mm') or ()
+    except metadata.PackageNotFoundError:  # run from a folder of sources
+        return
+    pins = dict(re.findall(r'([\w-]*mm\w+)==([\d.]+);', '\n'.join(lines)))
+    for name, distributions in DISTRIBUTIONS.items():
+        for there, version in installed(distributions).items():
+            if pins.get(there, version) != version:
+                yield (
+                    f'note    {name}: tried with {there} {pins[there]}, '
+                    f'not with {version}'
+                )
 
 
 def run_checks(names: Iterable[str]) -> Iterable[str]:
@@ -115,8 +132,17 @@ def diagnose(error: str) -> tuple[str, str]:
     for pattern, wrong, remedy in CONFLICTS:
         match = re.search(pattern, error)
         if match:
-            return match.expand(wrong), match.expand(remedy)
+            return match.expand(wrong), in_family(match.expand(remedy))
     return error.strip().splitlines()[-1], 'no conflict we know of'
+
+
+def in_family(remedy: str) -> str:
+    """A remedy in the words of the family of distributions that is here."""
+    family = [name for names in DISTRIBUTIONS.values() for name in names]
+    if any(name.startswith('onedl-') for name in installed(family)):
+        for upstream, fork in ONEDL.items():
+            remedy = remedy.replace(upstream, fork)
+    return remedy
 
 
 def broken(name: str, wrong: str, remedy: str) -> str:

@@ -1,59 +1,22 @@
-"""Checkpoints that are whole or not there."""
+"""Checkpoints: nothing old goes before the new one is whole."""
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop
 
+from .atomic import AtomicBackend
 from .errors import UsageError
 
 LAST = 'last_checkpoint'  # mmengine's name
 EVALUATED = 'last_evaluation'  # epoch or iteration that has its score
-
-
-@register_backend('atomic')
-class AtomicBackend(LocalBackend):
-    """Local files that appear whole, or stay as they were."""
-
-    def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes beside the file, then put them in its place."""
-        path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + '.part')
-        try:
-            with open(part, 'wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
-
-    def put_text(
-        self, obj: str, filepath: str | Path, encoding: str = 'utf-8'
-    ) -> None:
-        """Write text, likewise."""
-        self.put(obj.encode(encoding), filepath)
-
-
-def sync_folder(folder: Path) -> None:
-    """Let the names in a folder survive a power cut, if its disk can."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 @HOOKS.register_module()

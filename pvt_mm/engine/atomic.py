@@ -1,0 +1,44 @@
+"""Files that are whole or not there."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, register_backend
+
+
+@register_backend('atomic')
+class AtomicBackend(LocalBackend):
+    """Local files that appear whole, or stay as they were."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes beside the file, then put them in its place."""
+        path = Path(filepath)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + '.part')
+        try:
+            with open(part, 'wb') as file:
+                file.write(obj)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+    def put_text(
+        self, obj: str, filepath: str | Path, encoding: str = 'utf-8'
+    ) -> None:
+        """Write text, likewise."""
+        self.put(obj.encode(encoding), filepath)
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder survive a power cut, if its disk can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

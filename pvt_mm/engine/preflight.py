@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -140,7 +140,12 @@ def check_dataset(cfg: Config, dataset: Any) -> None:
     """
     if len(dataset) == 0:
         raise UsageError(EMPTY)
-    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    metainfo = getattr(dataset, 'metainfo', None) or {}
+    check_classes(cfg, metainfo.get('classes') or ())
+
+
+def check_classes(cfg: Config, classes: Collection[str]) -> None:
+    """Stop at a head for another number of classes, if the data has any."""
     wrong = [
         f'model.{name}={count}'
         for name, count in walk(cfg.model)

@@ -9,8 +9,9 @@ from mmengine.config import Config
 
 from pvt_mm.engine.errors import UsageError
 from pvt_mm.results import FAMILIES, Row, read_results
-from pvt_mm.results.render import insert, markdown, metafile, render
+from pvt_mm.results.render import insert, metafile, render
 from pvt_mm.results.table import family_results
+from pvt_mm.results.tables import by_source, zoo
 
 ROOT = Path(__file__).parents[1]
 HEAD = ','.join(Row._fields) + '\n'
@@ -57,7 +58,7 @@ def test_published_scores_of_one_config_agree_or_say_why():
 
 
 def test_rendered_files_are_the_committed_ones(files):
-    assert len(files) == 5
+    assert len(files) == 6
     for path, content in files.items():
         assert path.read_text() == content, path
 
@@ -102,11 +103,25 @@ def test_table_has_a_line_per_config_and_a_column_per_source():
         ),
         row('x_pvt_tiny_coco', 'paper', {'box_AP': '1.0'}, no_config='none'),
     ]
-    assert markdown(rows).splitlines()[2:] == [
-        '| [retinanet_pvt_tiny_coco](configs/retinanet_pvt_tiny_coco.py) '
+    assert by_source(rows).splitlines()[2:] == [
+        '| [retinanet_pvt_tiny_coco](../configs/retinanet_pvt_tiny_coco.py) '
         '| box AP | 36.7 |  | 36.6 |  |  |',
-        '| [mask_rcnn_pvt_tiny_coco](configs/mask_rcnn_pvt_tiny_coco.py) '
+        '| [mask_rcnn_pvt_tiny_coco](../configs/mask_rcnn_pvt_tiny_coco.py) '
         '| box / mask AP |  |  |  |  | 36.70 / 35.1 |',
+    ]
+
+
+def test_zoo_has_a_line_per_backbone_and_the_best_trusted_numbers():
+    rows = [
+        row('classifier_pvt_tiny_imagenet', 'paper', {}, params='13.2'),
+        row('retinanet_pvt_tiny_coco', 'official', {'box_AP': '36.7'}),
+        row('retinanet_pvt_tiny_coco', 'mmdet', {'box_AP': '36.6'}),
+        row('mask_rcnn_pvt_tiny_coco', 'ours', {'box_AP': '36.7'}),
+    ]
+    assert zoo([rows]).splitlines()[2:] == [
+        '| `pvt_tiny` | 13.2 M |  '
+        '| [36.7](configs/retinanet_pvt_tiny_coco.py) '
+        '| [36.7 / -](configs/mask_rcnn_pvt_tiny_coco.py) |  |  |'
     ]
 
 

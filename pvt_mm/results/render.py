@@ -1,4 +1,4 @@
-"""Rows -> a table for README.md, and metafile.yml for the MM tools."""
+"""Rows -> tables in README.md and docs/results.md, and metafile.yml."""
 
 import re
 from collections.abc import Sequence
@@ -9,18 +9,9 @@ from mmengine.config import Config
 
 from ..engine.errors import UsageError
 from ..home import CONFIGS, HOME, checkout
-from .table import FAMILIES, KINDS, Row, family_results
+from .table import FAMILIES, Row, family_results
+from .tables import by_name, by_source, zoo
 
-# Metrics of a method, in the order shown, and how they are headed.
-SHOWN = {
-    'classifier': (('top1',), 'top-1'),
-    'mask_rcnn': (('box_AP', 'mask_AP'), 'box / mask AP'),
-    'cascade_mask_rcnn': (('box_AP', 'mask_AP'), 'box / mask AP'),
-    'semantic_fpn': (('mIoU',), 'mIoU'),
-    'upernet': (('mIoU',), 'mIoU'),
-}
-BOX = (('box_AP',), 'box AP')
-HEAD = ('config', 'metric', *KINDS)
 PAPERS = {
     'pvt': ('2102.12122', 'Pyramid Vision Transformer'),
     'pvt_v2': ('2106.13797', 'PVT v2'),
@@ -33,43 +24,6 @@ TASKS = {
     'top1': ('Image Classification', 'ImageNet-1k', 'Top 1 Accuracy'),
     'top5': ('Image Classification', 'ImageNet-1k', 'Top 5 Accuracy'),
 }
-
-
-def shown(name: str) -> tuple[tuple[str, ...], str]:
-    """The metrics of a config by its name, and their heading."""
-    fits = [method for method in SHOWN if name.startswith(method + '_')]
-    return SHOWN[max(fits, key=len)] if fits else BOX
-
-
-def cell(rows: Sequence[Row], metrics: Sequence[str]) -> str:
-    """The first row's numbers that are there, as printed."""
-    for row in rows:
-        values = [row.metrics.get(metric, '-') for metric in metrics]
-        if set(values) != {'-'}:
-            return ' / '.join(values)
-    return ''
-
-
-def by_name(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows that have a config, by its name."""
-    groups = {}
-    for row in rows:
-        if not row.no_config:
-            groups.setdefault(row.name, []).append(row)
-    return groups
-
-
-def markdown(rows: Sequence[Row]) -> str:
-    """One line per config, one column per kind of source."""
-    lines = [HEAD, ('---',) * len(HEAD)]
-    for name, group in by_name(rows).items():
-        metrics, heading = shown(name)
-        cells = [
-            cell([row for row in group if row.kind == kind], metrics)
-            for kind in KINDS
-        ]
-        lines.append((f'[{name}](configs/{name}.py)', heading, *cells))
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
 def insert(text: str, name: str, content: str) -> str:
@@ -145,16 +99,18 @@ def training(cfg: Config) -> dict:
 
 def render(root: Path = HOME) -> dict[Path, str]:
     """Every generated file with its content."""
-    readme = root / 'README.md'
-    text = readme.read_text()
-    files, metafiles = {}, []
+    readme, page = root / 'README.md', root / 'docs/results.md'
+    text = page.read_text()
+    files, metafiles, families = {}, [], []
     for family in FAMILIES:
         rows = family_results(family)
-        text = insert(text, f'results:{family}', markdown(rows))
+        text = insert(text, f'results:{family}', by_source(rows))
         path = f'results/{family}/metafile.yml'
         files[root / path] = metafile(family, rows)
         metafiles.append(path)
-    files[readme] = text
+        families.append(rows)
+    files[page] = text
+    files[readme] = insert(readme.read_text(), 'zoo', zoo(families))
     index = yaml.safe_dump({'Import': metafiles})
     return {**files, root / 'model-index.yml': index}
 

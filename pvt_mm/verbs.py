@@ -8,6 +8,7 @@ from importlib import import_module
 VERBS = {
     'train': ('engine.cli:train', 'train a model by its config'),
     'test': ('engine.cli:test', 'evaluate a trained model'),
+    'infer': ('inference.cli:main', 'run a model on images or a video'),
     'reproduce': ('reproduce.cli:main', 'check published numbers'),
     'benchmark': ('benchmark.cli:main', 'measure speed and memory'),
     'flops': ('analysis.cli:main', 'count parameters and multiply-adds'),

@@ -1,0 +1,157 @@
+"""The command line of tools/infer.py."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.progress import track
+
+from ..engine.errors import UsageError
+from ..engine.options import Options
+from .coco import Ids, describe, objects
+from .output import CODECS, Film, Folder, check_names
+from .predictor import Predictor
+from .results import Result, infer_items, paint
+from .sources import Video, open_source
+
+OUT = Path('work_dirs/infer')
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = argparse.ArgumentParser(
+        description='Run a trained detector or segmentor on images or a '
+        'video; keep pictures, and results as JSON or label maps.'
+    )
+    p.add_argument('config', help='config file, for example configs/NAME.py')
+    p.add_argument('weights', help='weights of the whole model')
+    p.add_argument('source', help='an image, a folder of images, or a video')
+    p.add_argument(
+        '--out', type=Path, default=OUT, help=f'folder of results; {OUT}'
+    )
+    p.add_argument(
+        '--score',
+        type=share,
+        default=0.3,
+        help='objects below are left out; 0.3 if not given',
+    )
+    p.add_argument('--batch-size', type=count, default=1, metavar='N')
+    p.add_argument(
+        '--device', help='cpu, cuda or cuda:N; a GPU if there is one'
+    )
+    p.add_argument(
+        '--annotations',
+        metavar='FILE',
+        help="COCO's annotation file of these images: results.json takes its "
+        'image and category ids',
+    )
+    p.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=Options,
+        metavar='KEY=VALUE',
+        help='change the config, as in tools/train.py',
+    )
+    return p
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f'{text} is not in 0..1')
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not 1 or more')
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Infer what the command line names.
+
+    Raises:
+        UsageError: something cannot be used; what could be is kept.
+    """
+    args = parser().parse_args(argv)
+    source = open_source(args.source, args.out)
+    predictor = Predictor(
+        args.config, args.weights, args.device, args.cfg_options
+    )
+    ids = Ids(predictor.names, args.annotations)
+    numbers = ids.classes
+    if not isinstance(source, Video):
+        for item in source:
+            ids.image(item)
+    if predictor.semantic:
+        numbers = list(range(len(predictor.names)))  # as in the label maps
+        if not isinstance(source, Video):
+            check_names([item.name for item in source])
+    folder = Folder(args.out, predictor.names, numbers)
+    results = infer_items(predictor, source, args.score, args.batch_size)
+    results = track(results, args.source, total=len(source))
+    try:
+        bad = keep_all(results, predictor, source, folder, ids)
+    except OSError as error:
+        raise UsageError(
+            f'{args.out} cannot be written: {error.strerror}'
+        ) from error
+    good = len(folder.images)
+    print(f'{good} images, {len(folder.results)} results: {args.out}')
+    if bad:
+        raise UsageError(f'{bad} of {good + bad} images could not be used')
+    if fault := getattr(source, 'fault', ''):
+        raise UsageError(fault)
+
+
+def keep_all(results, predictor: Predictor, source, folder, ids: Ids) -> int:
+    """Write results as they come; how many images could not be used.
+
+    What was done before a stop is in the JSON too.
+    """
+    bad, film = 0, None
+    if isinstance(source, Video):
+        ending = source.path.suffix.lower()
+        name = source.path.stem + (ending if ending in CODECS else '.mp4')
+        film = Film(folder.path / name, source.fps)
+    try:
+        for result in results:
+            if result.fault:
+                print(f'error: {result.fault}', file=sys.stderr)
+                bad += 1
+                continue
+            keep(result, predictor, folder, ids, film)
+        if film:
+            film.close()
+    finally:
+        if film:
+            film.discard()
+        if folder.images:
+            folder.save_json()
+    return bad
+
+
+def keep(
+    result: Result,
+    predictor: Predictor,
+    folder: Folder,
+    ids: Ids,
+    film: Film | None,
+) -> None:
+    """Write what was found in one image."""
+    entry = describe(result, ids.image(result.item))
+    picture = paint(result, predictor)
+    if film:
+        film.add(picture)
+    else:
+        folder.save_picture(result.item.name, picture)
+    if predictor.semantic:
+        folder.save_labels(result, entry)
+    else:
+        folder.results += objects(result, entry, ids.classes)
+    folder.images.append(entry)

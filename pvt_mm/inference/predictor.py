@@ -1,0 +1,184 @@
+"""A trained detector or segmentor, ready for images."""
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.structures import BaseDataElement
+
+from ..checkpoints import locate, read_weights
+from ..data_check.guard import blame
+from ..engine.building import building
+from ..engine.config_file import load_config
+from ..engine.errors import UsageError
+from ..engine.gate import check_fit
+from ..engine.options import merge_options
+from ..engine.preflight import check_classes, datasets
+from ..seeing.paint import colours_of
+
+# Scope of a config -> what its inferencer wants to draw with; we do it.
+VISUALIZERS = {'mmdet': 'DetLocalVisualizer', 'mmseg': 'SegLocalVisualizer'}
+
+
+class BadImage(UsageError):
+    """One image cannot be used; the others may be."""
+
+
+class Predictor:
+    """A model of mmdet or mmseg with its weights and test pipeline.
+
+    The libraries' own inferencers build, load images and predict. Weights
+    pass the gate: all of them fit, or it is an error.
+
+    Args:
+        config: a config, its file, or the name of one of ours.
+        weights: file, address or ``pvt://NAME`` of a whole model.
+        device: cpu, cuda or cuda:N; None for a GPU if there is one.
+        options: changes of the config, as ``--cfg-options`` takes them.
+
+    Attributes:
+        names: of the classes.
+        colours: RGB, one per class.
+        semantic: whether it predicts label maps, not objects.
+
+    Raises:
+        UsageError: the config, weights or device cannot be used.
+        CheckpointError: the weights are nowhere, or cannot be read safely.
+    """
+
+    def __init__(
+        self,
+        config: str | Config,
+        weights: str | os.PathLike,
+        device: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        path = str(locate(str(weights)))
+        cfg, name = read_config(config, options or {})
+        self.semantic = cfg.default_scope == 'mmseg'
+        device = usable(device)
+        with building(cfg, name), warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # on what comes below
+            metainfo = lazy_metainfo(cfg)
+            self.names = tuple(metainfo.get('classes') or ())
+            self.inferencer = inferencer_class(cfg)(cfg, device=device)
+        if not self.names:
+            raise UsageError(
+                f'{name}: the test data set names no classes; set '
+                'metainfo=dict(classes=(...)) there'
+            )
+        check_classes(cfg, self.names)
+        state = read_weights(path)
+        check_fit(self.inferencer.model, path, state=state)
+        self.inferencer.model.load_state_dict(state, strict=False)
+        self.colours = colours_of(len(self.names), metainfo.get('palette'))
+
+    def read(self, path: str | os.PathLike) -> np.ndarray:
+        """An image as the test pipeline reads it: BGR (H, W, 3)
+
+        Raises:
+            BadImage: the file is not there, or is no whole image.
+        """
+        (loader,) = (
+            transform.from_file
+            for transform in self.inferencer.pipeline.transforms
+            if hasattr(transform, 'from_file')
+        )
+        try:
+            return loader({'img_path': str(path)})['img']
+        except Exception as error:  # many, by the library that decodes
+            info = {'img_path': str(path), 'seg_map_path': None}
+            raise BadImage(blame(info, error)) from error
+
+    def prepare(self, image: np.ndarray) -> dict:
+        """Through the test pipeline: BGR (H, W, 3) -> inputs (3, H', W')
+
+        Raises:
+            BadImage: the pipeline cannot take it.
+        """
+        try:
+            return self.inferencer.pipeline(image)
+        except Exception as error:  # of any transform
+            what = str(error).strip().split('\n')[0]
+            raise BadImage(
+                f'fails in the test pipeline ({type(error).__name__}: {what})'
+            ) from error
+
+    def predict(self, prepared: Sequence[dict]) -> list[BaseDataElement]:
+        """A batch of prepared images -> a sample each, on the CPU.
+
+        Args:
+            prepared: results of :meth:`prepare` of the same size.
+
+        Returns:
+            DetDataSample or SegDataSample, in pixels of the image.
+        """
+        batch = self.inferencer.collate_fn(list(prepared))
+        return [s.cpu() for s in self.inferencer.forward(batch)]
+
+
+def read_config(
+    config: str | Config, options: Mapping[str, Any]
+) -> tuple[Config, str]:
+    """A config as inferencers need it, and its name for messages."""
+    name = config if isinstance(config, str) else config.filename or 'config'
+    cfg = load_config(config) if isinstance(config, str) else deepcopy(config)
+    merge_options(cfg, options)
+    if cfg.get('default_scope') not in VISUALIZERS:
+        raise UsageError(
+            f'{name}: infer takes detectors and segmentors, and '
+            f'default_scope is {cfg.get("default_scope")!r}'
+        )
+    loader = cfg.get('test_dataloader')
+    if not loader:
+        raise UsageError(
+            f'{name} has no test_dataloader, whose pipeline prepares images'
+        )
+    loader.dataset = next(datasets(loader.dataset))
+    cfg.visualizer = dict(type=VISUALIZERS[cfg.default_scope])
+    init_default_scope(cfg.default_scope)
+    return cfg, Path(name).name
+
+
+def lazy_metainfo(cfg: Config) -> dict:
+    """What the test data set knows of its classes; no file is read."""
+    dataset = deepcopy(cfg.test_dataloader.dataset)
+    return DATASETS.build({**dataset, 'lazy_init': True}).metainfo
+
+
+def inferencer_class(cfg: Config) -> type:
+    """The inferencer of the library that a config is for."""
+    if cfg.default_scope == 'mmdet':
+        from mmdet.apis import DetInferencer
+
+        def make(cfg: Config, device: str) -> DetInferencer:
+            return DetInferencer(cfg, device=device, show_progress=False)
+
+        return make
+    from mmseg.apis import MMSegInferencer
+
+    return MMSegInferencer
+
+
+def usable(device: str | None) -> str:
+    """The device to compute on.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    there = torch.cuda.is_available()
+    if device is None:
+        return 'cuda' if there else 'cpu'
+    if device.startswith('cuda') and not there:
+        raise UsageError(
+            f'--device {device}: there is no GPU here; leave it out, or give '
+            '--device cpu'
+        )
+    return device

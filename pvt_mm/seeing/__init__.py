@@ -1,0 +1,1 @@
+"""Pictures of what goes in, what happens inside, and what comes out."""

@@ -78,7 +78,7 @@ def test_the_border_opens_again_after_an_error():
 def test_amp_bf16_works_without_a_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.chdir(tmp_path)
-    config = str(settings.ROOT / 'configs/retinanet_pvt_large_coco.py')
+    config = 'configs/retinanet_pvt_large_coco.py'
     args = cli.train_parser().parse_args([config, '--amp', 'bf16'])
     cfg = settings.train_config(args)
     assert cfg.optim_wrapper.type == 'Bf16OptimWrapper'

@@ -297,6 +297,10 @@ def test_second_signal_is_obeyed(monkeypatch):
             'num_workers',
         ),
         ('DataLoader worker (pid(s) 3, 4) exited unexpectedly', '3, 4'),
+        (
+            'Caught ConnectionResetError in pin memory thread for device 0.\n',
+            'num_workers',
+        ),
         ('port: 29500, error: EADDRINUSE', 'MASTER_PORT'),
         ('[gloo/x.cc] Connection closed by peer [::1]:5', 'another process'),
     ],
@@ -310,6 +314,16 @@ def test_fault_from_outside(capsys, monkeypatch, text, part):
     said = capsys.readouterr().err
     assert said.count('\n') == 1
     assert part in said
+
+
+def test_worker_that_dies_while_it_sends():
+    def _try_get_data():  # torch's name
+        raise ConnectionResetError(104, 'Connection reset by peer')
+
+    with pytest.raises(OSError, match='reset') as caught:
+        _try_get_data()
+    assert explain(caught.value).startswith('a process that loads data ended')
+    assert explain(ConnectionResetError('of something else')) is None
 
 
 def test_fault_of_the_code_is_not_hidden():

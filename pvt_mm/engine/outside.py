@@ -2,22 +2,27 @@
 
 import os
 import re
+import traceback
 
-WORKER = re.compile(r'DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (.*)')
+WORKER = re.compile(
+    r'DataLoader worker \(pid\(?s?\)? [\d, ]+\) .*|Pin memory thread exited.*'
+    r'|Caught (Connection\w+|EOFError) in pin memory thread.*'
+)
 PEER = re.compile(
     'Connection closed by peer|Connection reset by peer|Broken pipe'
     '|Timed out waiting|NCCL.*(timeout|remote process)'
 )
 
 
-def explain(error: RuntimeError) -> str | None:
+def explain(error: Exception) -> str | None:
     """What happened and what to do; None for a fault in the code itself."""
     text = str(error)
     worker = WORKER.search(text)
-    if worker:
+    if worker or receives_data(error):
+        what = worker[0] if worker else text
         return (
-            f'a process that loads data ended ({worker[0].rstrip(". ")}): '
-            'most often the machine ran out of memory; lower '
+            f'a process that loads data ended ({what.rstrip(". ")}): most '
+            'often the machine ran out of memory; lower '
             'train_dataloader.num_workers or batch_size with --cfg-options, '
             'then go on with --resume'
         )
@@ -35,3 +40,10 @@ def explain(error: RuntimeError) -> str | None:
             'its log, says why; then go on with --resume'
         )
     return None
+
+
+def receives_data(error: Exception) -> bool:
+    """Whether a connection to a worker broke, while a batch came from it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = any(frame.name == '_try_get_data' for frame in frames)
+    return inside and isinstance(error, OSError | EOFError)

@@ -14,6 +14,10 @@ VERBS = {
     'flops': ('analysis.cli:main', 'count parameters and multiply-adds'),
     'convert': ('checkpoints.convert:main', 'translate a file of weights'),
     'check-dataset': ('data_check.cli:main', 'say what is wrong with data'),
+    'browse-dataset': (
+        'seeing.browse_cli:main',
+        'show what the network gets of a data set',
+    ),
     'draw-data': ('datasets.cli:main', 'draw data to try a training with'),
     'doctor': ('doctor.__main__:main', 'say what is wrong with the libraries'),
 }

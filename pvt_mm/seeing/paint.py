@@ -20,7 +20,7 @@ FONT = ImageFont.truetype(findfont('DejaVu Sans'), 14)
 ROW = 20  # pixels from one line of a legend to the next
 ROWS = 12  # a legend has room for so many at least
 GAP = 6
-WHITE = 255
+PAPER = {'mode': 'constant', 'constant_values': 255}
 Colour = tuple[int, int, int]
 
 
@@ -107,13 +107,11 @@ def paint_things(
         draw.rectangle(in_order(box), outline=colours[thing.label], width=2)
     taken: list[tuple] = []
     for thing, box in zip(things, boxes, strict=True):
-        place = free_place(box, width_of(thing.caption), picture.size, taken)
-        taken.append(place)
+        width = width_of(thing.caption)
+        taken.append(free_place(box, width, picture.size, taken))
+    for thing, place in reversed(list(zip(things, taken, strict=True))):
         write(draw, place, thing.caption, colours[thing.label])
     return from_pillow(picture)
-
-
-PAPER = {'mode': 'constant', 'constant_values': WHITE}
 
 
 def in_order(box: Sequence[float]) -> tuple[float, ...]:
@@ -222,6 +220,16 @@ def legend(
         y = (rows - 1) * ROW + ROW // 2
         draw.text((GAP + ROW, y), text, 'black', FONT, anchor='lm')
     return from_pillow(strip)
+
+
+def with_title(image: np.ndarray, text: str) -> np.ndarray:
+    """The image BGR (H, W, 3) with a line of text below it."""
+    room = max(0, width_of(text) + 2 * GAP - image.shape[1])
+    image = np.pad(image, ((0, ROW), (0, room), (0, 0)), **PAPER)
+    picture = to_pillow(image)
+    place = (GAP, len(image) - ROW // 2)
+    ImageDraw.Draw(picture).text(place, text, 'black', FONT, anchor='lm')
+    return from_pillow(picture)
 
 
 def to_pillow(image: np.ndarray) -> Image.Image:

@@ -1,0 +1,75 @@
+"""The command line of tools/browse_dataset.py."""
+
+import argparse
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from mmengine.registry import init_default_scope
+from rich.progress import track
+
+from ..engine.building import building
+from ..engine.config_file import load_config
+from ..engine.errors import UsageError
+from ..engine.options import Options, merge_options
+from ..engine.preflight import check_data
+from ..inference.cli import count
+from ..inference.output import write_image
+from .browse import Batches
+
+OUT = Path('work_dirs/browse')
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = argparse.ArgumentParser(
+        description='Show what the network gets: images after augmentation '
+        'and padding, with their boxes, masks, label maps or classes.'
+    )
+    p.add_argument('config', help='config file, for example configs/NAME.py')
+    p.add_argument(
+        '--out', type=Path, default=OUT, help=f'folder of pictures; {OUT}'
+    )
+    p.add_argument(
+        '--number', type=count, default=20, metavar='N', help='of pictures; 20'
+    )
+    p.add_argument('--split', choices=['train', 'val'], default='train')
+    p.add_argument(
+        '--seed', type=int, default=0, help='of order and augmentation; 0'
+    )
+    p.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=Options,
+        metavar='KEY=VALUE',
+        help='change the config, as in tools/train.py',
+    )
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Paint images of the data set that the command line names.
+
+    Raises:
+        UsageError: the config or the data cannot be used.
+    """
+    args = parser().parse_args(argv)
+    cfg = load_config(args.config)
+    merge_options(cfg, args.cfg_options or {})
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    if not cfg.get(f'{args.split}_dataloader'):
+        raise UsageError(f'{args.config} has no {args.split}_dataloader')
+    check_data(cfg, (args.split,))
+    with building(cfg, args.config):
+        batches = Batches(cfg, args.split, args.seed)
+    views = track(islice(batches, args.number), 'images', total=args.number)
+    painted = 0
+    for painted, view in enumerate(views, 1):
+        name = '_'.join(filter(None, [f'{painted:04}', view.name]))
+        try:
+            write_image(args.out / f'{name}.png', batches.paint(view))
+        except OSError as error:
+            raise UsageError(
+                f'{args.out} cannot be written: {error.strerror}'
+            ) from error
+    print(f'{painted} pictures of {args.split}: {args.out}')

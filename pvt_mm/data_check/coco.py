@@ -123,16 +123,15 @@ def check_classes(categories: list, use: Use) -> Iterator[Finding]:
             'wrong labels: compare metainfo.classes with the names in the '
             'annotation file',
         )
-    for twice in repeated(names):
+    twice = repeated(names)
+    for same in twice:
+        yield mend('names', f'{use.path}: two categories have the name {same}')
+    if not absent and not twice and names != list(use.classes):
         yield mend(
-            'names', f'{use.path}: two categories have the name {twice}'
-        )
-    if not absent and names != list(use.classes):
-        yield note(
             'order',
-            f"{use.path} has its categories in another order than the run's "
-            "classes: labels follow the file's, so painted predictions show "
-            "wrong names; order metainfo.classes like the file's",
+            f'{use.path} has its categories in another order than '
+            "metainfo.classes: mmdet's labels follow the file, so they would "
+            'get wrong names; bring both into the same order',
         )
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import cv2
 import mmcv
@@ -10,6 +10,12 @@ from mmengine.fileio import get
 from PIL import Image
 
 ORIENTATION = 0x112  # the EXIF tag
+UNREADABLE = (  # what Pillow raises
+    OSError,
+    ValueError,
+    SyntaxError,
+    Image.DecompressionBombError,
+)
 NO_IMAGE = 'is no image, or is cut short'
 
 
@@ -33,8 +39,37 @@ def orientation(path: str) -> int:
     try:
         with Image.open(path) as image:
             return image.getexif().get(ORIENTATION, 1)
-    except (OSError, ValueError, SyntaxError):
+    except UNREADABLE:
         return 1
+
+
+def of_size(path: str | None) -> str:
+    """How large an image is, for a message; nothing if it cannot be told."""
+    try:
+        with Image.open(path) as image:
+            return f' of {by(image.size[::-1])} pixels'
+    except (AttributeError, *UNREADABLE):
+        return ''
+
+
+def too_deep(path: str) -> str | None:
+    """Why a label map would lose labels when it is read, or None."""
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+    except UNREADABLE:
+        return None
+    if not mode.startswith(('I', 'F')):
+        return None
+    return (
+        f'{path} has more than 8 bits per pixel; mmseg reads only the last 8'
+    )
+
+
+def by(size: Sequence[int]) -> str:
+    """(H, W, ...) -> width x height, as people write it."""
+    height, width, *rest = size
+    return 'x'.join(map(str, (width, height, *rest)))
 
 
 def missing(paths: Iterable[str]) -> list[str]:

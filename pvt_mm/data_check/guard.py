@@ -16,7 +16,7 @@ from mmengine.structures import BaseDataElement
 from torch.utils.data import DataLoader
 
 from ..engine.errors import SampleError
-from .files import orientation, problem
+from .files import by, of_size, orientation, problem
 
 IN_A_ROW = 10  # then the disk is gone, or the pipeline does not fit the data
 
@@ -172,8 +172,12 @@ def blame(info: Mapping, error: Exception) -> str:
     for path in filter(None, (info[key] for key in FILES)):
         if found := problem(path):
             return f'{path} {found}'
-    what = str(error).strip().split('\n')[0]
-    return f'{info["img_path"]}: {type(error).__name__}: {what}'
+    # cv2's errors say in ``err`` what was wrong, without its source's path
+    what = getattr(error, 'err', None) or str(error).strip().split('\n')[0]
+    return (
+        f'{info["img_path"]}{of_size(info["img_path"])} fails in the pipeline '
+        f'({type(error).__name__}: {what})'
+    )
 
 
 def turned(path: str, read: tuple, written: tuple) -> str:
@@ -186,9 +190,3 @@ def turned(path: str, read: tuple, written: tuple) -> str:
         f'{said}: its EXIF orientation {turn} turns it; store it turned, or '
         "read it with LoadImageFromFile(color_type='color_ignore_orientation')"
     )
-
-
-def by(size: tuple) -> str:
-    """(H, W, ...) -> width x height, as people write it."""
-    height, width, *rest = size
-    return 'x'.join(map(str, (width, height, *rest)))

@@ -33,7 +33,7 @@ def check_mask(
         yield mend('segmentations of no known form', text)
     elif short := [p for p in mask if len(p) < CORNERS or len(p) % 2]:
         text = f'{what} has a polygon of {len(short[0]) / 2:g} points; ' + (
-            'pycocotools takes four numbers for a box, and stops at less'
+            'pycocotools cannot evaluate it'
             if use.scored
             else 'it is left out of training'
         )

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from .files import missing, orientation
+from .files import missing, orientation, too_deep
 from .guard import FILES, Guard, inner
 from .report import Finding, allowed, mend, note
 
@@ -28,7 +28,9 @@ class Faults(Dataset):
         data = self.part.get_data_info(self.indices[place])
         path = data.get('img_path') or ''
         turn = orientation(path) if path else 1
-        return self.part.pipeline.attempt(data)[1], path, turn
+        maps = data.get('seg_map_path')
+        fault = self.part.pipeline.attempt(data)[1]
+        return fault or (maps and too_deep(maps)) or '', path, turn
 
 
 def check_samples(
@@ -43,10 +45,12 @@ def check_samples(
         workers: processes that read.
     """
     for part in inner(dataset):
-        yield from check_names(part, training)
         indices = range(len(part))
         if images is not None and images < len(part):
             indices = random.Random(0).sample(indices, images)
+            others = set(range(len(part))) - set(indices)
+            yield from check_names(part, others, training)
+        yield from check_folders(part)
         if not isinstance(part.pipeline, Guard):
             continue
         with kept_randomness():
@@ -61,14 +65,23 @@ def check_samples(
         yield from turns(part, found)
 
 
-def check_names(part: Any, training: bool) -> Iterator[Finding]:
-    """Images and label maps that are not there, or there twice."""
-    if not len(part) or 'seg_map_path' not in part.get_data_info(0):
+def check_names(
+    part: Any, indices: Iterable[int], training: bool
+) -> Iterator[Finding]:
+    """Images and label maps that are not there, without reading any."""
+    if not has_label_maps(part):
         return  # the images of COCO are looked for in its annotation file
-    infos = [part.get_data_info(index) for index in range(len(part))]
+    infos = [part.get_data_info(index) for index in indices]
     for key in FILES:
         paths = [info[key] for info in infos if info.get(key)]
         yield from absent(paths, training)
+
+
+def check_folders(part: Any) -> Iterator[Finding]:
+    """Folders that are the same one: mmseg follows links."""
+    if not has_label_maps(part):
+        return
+    infos = map(part.get_data_info, range(len(part)))
     real: dict[str, str] = {}
     for folder in sorted({os.path.dirname(i['img_path']) for i in infos}):
         first = real.setdefault(os.path.realpath(folder), folder)
@@ -78,6 +91,11 @@ def check_names(part: Any, training: bool) -> Iterator[Finding]:
                 f'{folder} is a link to {first}: its images would be read '
                 'twice; remove the link',
             )
+
+
+def has_label_maps(part: Any) -> bool:
+    """Whether samples of a data set are an image and a label map each."""
+    return bool(len(part) and part.get_data_info(0).get('seg_map_path'))
 
 
 def absent(paths: list[str], training: bool) -> Iterator[Finding]:

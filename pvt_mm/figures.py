@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,8 @@ matplotlib.use('Agg')
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 from mmengine.fileio import load  # noqa: E402
+
+from .seeing.files import write_whole  # noqa: E402
 
 COLOURS = ('#e6194b', '#0050ff', '#00a040', '#b000c8', '#d06000')
 
@@ -45,20 +48,27 @@ def draw_curves(file, scalars, scores: Mapping[str, str], title: str) -> None:
     )
     figure.suptitle(title)
     for key in ('loss', 'loss_cls', 'loss_bbox'):
-        steps = [r['step'] for r in losses if key in r]
-        values = [r[key] for r in losses if key in r]
-        if steps:
-            top.plot(steps, values, label=key)
-    top.set(xlabel='iteration', ylabel='training loss', ylim=(0, None))
+        plot(top, [(r['step'], r[key]) for r in losses if key in r], key)
+    label(top, xlabel='iteration', ylabel='training loss', ylim=(0, None))
     for key, name in scores.items():
-        steps = [r['step'] for r in points]
-        values = [r[key] for r in points]
-        bottom.plot(steps, values, 'o-', label=f'{name} {values[-1]:.3f}')
-    bottom.set(xlabel='epoch', ylabel='held-out score', ylim=(0, 1))
-    for axes in (top, bottom):
-        axes.grid(alpha=0.3)
-        axes.legend(loc='best')
+        curve = [(r['step'], r[key]) for r in points]
+        plot(bottom, curve, f'{name} {curve[-1][1]:.3f}', 'o-')
+    label(bottom, xlabel='epoch', ylabel='held-out score', ylim=(0, 1))
     save(figure, file)
+
+
+def plot(axes, points: Sequence[tuple], name: str, *style, **options) -> None:
+    """A curve through (x, y), with its name in the legend, if it has any."""
+    if points:
+        axes.plot(*zip(*points, strict=True), *style, label=name, **options)
+
+
+def label(axes, **texts) -> None:
+    """Write on the axes, and add a grid and a legend."""
+    axes.set(**texts)
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc='best', fontsize=8)
 
 
 def draw_boxes(axes, boxes) -> None:
@@ -139,7 +149,12 @@ def draw_detections(file, annotations, images, results) -> None:
 
 
 def save(figure, file) -> None:
-    """Write a picture and free its memory."""
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=100)
+    """Write a picture in the format of its ending, and free its memory.
+
+    Raises:
+        UsageError: it cannot be written; what was there stays.
+    """
+    content = BytesIO()
+    figure.savefig(content, format=Path(file).suffix[1:], dpi=100)
     pyplot.close(figure)
+    write_whole(file, content.getvalue())

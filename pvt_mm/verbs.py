@@ -9,7 +9,12 @@ VERBS = {
     'train': ('engine.cli:train', 'train a model by its config'),
     'test': ('engine.cli:test', 'evaluate a trained model'),
     'infer': ('inference.cli:main', 'run a model on images or a video'),
+    'analyze-log': ('seeing.logs_cli:main', 'draw the curves of trainings'),
     'reproduce': ('reproduce.cli:main', 'check published numbers'),
+    'visualize-features': (
+        'seeing.features_cli:main',
+        'show the maps and the attention of a backbone',
+    ),
     'benchmark': ('benchmark.cli:main', 'measure speed and memory'),
     'flops': ('analysis.cli:main', 'count parameters and multiply-adds'),
     'convert': ('checkpoints.convert:main', 'translate a file of weights'),

@@ -95,12 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = Folder(args.out, predictor.names, numbers)
     results = infer_items(predictor, source, args.score, args.batch_size)
     results = track(results, args.source, total=len(source))
-    try:
-        bad = keep_all(results, predictor, source, folder, ids)
-    except OSError as error:
-        raise UsageError(
-            f'{args.out} cannot be written: {error.strerror}'
-        ) from error
+    bad = keep_all(results, predictor, source, folder, ids)
     good = len(folder.images)
     print(f'{good} images, {len(folder.results)} results: {args.out}')
     if bad:

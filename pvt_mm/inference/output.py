@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ..engine.errors import UsageError
-from ..engine.saving import AtomicBackend
+from ..seeing.files import write_image, write_whole
 from .results import Result, label_map
 from .sources import IMAGES
 
@@ -123,7 +123,7 @@ class Folder:
         known = {'images': self.images, 'categories': self.classes}
         for name, content in (('images', known), ('results', self.results)):
             text = json.dumps(content, ensure_ascii=False)
-            AtomicBackend().put_text(text + '\n', self.path / f'{name}.json')
+            write_whole(self.path / f'{name}.json', f'{text}\n'.encode())
 
 
 def label_name(name: str) -> str:
@@ -142,11 +142,3 @@ def check_names(names: Sequence[str]) -> None:
                 f'{other} and {name} would both give {label_name(name)}: '
                 'rename one of them'
             )
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Encode by the ending, then write the file whole."""
-    done, content = cv2.imencode(path.suffix.lower(), image)
-    if not done:
-        raise UsageError(f'{path}: OpenCV cannot write {path.suffix}')
-    AtomicBackend().put(content.tobytes(), path)

@@ -14,8 +14,8 @@ from ..engine.errors import UsageError
 from ..engine.options import Options, merge_options
 from ..engine.preflight import check_data
 from ..inference.cli import count
-from ..inference.output import write_image
 from .browse import Batches
+from .files import write_image
 
 OUT = Path('work_dirs/browse')
 
@@ -66,10 +66,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     painted = 0
     for painted, view in enumerate(views, 1):
         name = '_'.join(filter(None, [f'{painted:04}', view.name]))
-        try:
-            write_image(args.out / f'{name}.png', batches.paint(view))
-        except OSError as error:
-            raise UsageError(
-                f'{args.out} cannot be written: {error.strerror}'
-            ) from error
+        write_image(args.out / f'{name}.png', batches.paint(view))
     print(f'{painted} pictures of {args.split}: {args.out}')

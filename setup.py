@@ -51,6 +51,7 @@ setup(
             'ftfy',
             'regex',
         ],
+        'demo': ['gradio'],
         'export': ['onnx', 'onnxruntime', 'onnxscript'],
         # Peers to compare with; set-up adds timm, without its torchvision.
         'test': ['hypothesis', 'pytest', 'ruff', 'transformers'],

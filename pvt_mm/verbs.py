@@ -9,6 +9,7 @@ VERBS = {
     'train': ('engine.cli:train', 'train a model by its config'),
     'test': ('engine.cli:test', 'evaluate a trained model'),
     'infer': ('inference.cli:main', 'run a model on images or a video'),
+    'demo': ('web.cli:main', 'show models in the browser'),
     'analyze-log': ('seeing.logs_cli:main', 'draw the curves of trainings'),
     'reproduce': ('reproduce.cli:main', 'check published numbers'),
     'visualize-features': (

@@ -33,7 +33,7 @@ train: setup
 	$(VENV)/bin/python tools/demo.py
 
 test: setup
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup
 	$(VENV)/bin/python -m pytest -m slow

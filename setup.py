@@ -54,6 +54,12 @@ setup(
         'demo': ['gradio'],
         'export': ['onnx', 'onnxruntime', 'onnxscript'],
         # Peers to compare with; set-up adds timm, without its torchvision.
-        'test': ['hypothesis', 'pytest', 'pytest-xdist', 'ruff', 'transformers'],
+        'test': [
+            'hypothesis',
+            'pytest',
+            'pytest-xdist',
+            'ruff',
+            'transformers',
+        ],
     },
 )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint
 
 try:
     from numpy._core import multiarray  # numpy >= 2
@@ -52,3 +53,7 @@ def register_safe_globals() -> None:
     torch.serialization.add_safe_globals(
         [*CONTAINERS, *NUMBERS, *BUILDERS, (statistic, 'builtins.getattr')]
     )
+    # onedl-mmengine allows a list of its own, with the real getattr on it,
+    # for each load, and forbids it afterwards: with it what is allowed here.
+    if hasattr(checkpoint, 'get_torch_safe_globals'):
+        checkpoint.get_torch_safe_globals = list

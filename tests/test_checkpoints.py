@@ -29,6 +29,7 @@ from pvt_mm.checkpoints import (
     zoo,
 )
 from pvt_mm.checkpoints.dialects import from_ours
+from pvt_mm.checkpoints.names import strangers
 
 TOOL = Path(__file__).parents[1] / 'tools' / 'convert_checkpoint.py'
 
@@ -241,6 +242,69 @@ def test_tool_converts_there_and_back(tmp_path, official, weights):
 def test_no_such_form(tmp_path, official):
     with pytest.raises(CheckpointError, match='PVTv2 is known to official'):
         convert(str(official), str(tmp_path / 'w.pth'), 'detectron2')
+
+
+@pytest.mark.parametrize('variant', golden.DENSE)
+def test_every_name_of_ours_is_known(variant):
+    with torch.device('meta'):
+        model = golden.build(variant)
+    keys = model.state_dict()
+    family = type(model).__name__
+    assert strangers(family, keys) == []
+    assert strangers(family, [f'{key}x' for key in keys]) == [
+        f'{key}x' for key in keys
+    ]
+
+
+@pytest.mark.parametrize(
+    ('key', 'name'),
+    [
+        ('block1.0.attn.foo.bar', 'stages.0.blocks.0.attn.foo.bar'),
+        ('block1.0.norm3.weight', 'stages.0.blocks.0.norm3.weight'),
+        ('patch_embed2.proj.gamma', 'stages.1.patch_embed.proj.gamma'),
+    ],
+)
+def test_keys_that_a_backbone_never_has(key, name, tmp_path, weights):
+    path, target = tmp_path / 'w.pth', tmp_path / 'copy.pth'
+    torch.save({**weights, key: torch.ones(1)}, path)
+    with pytest.raises(CheckpointError) as error:
+        convert(str(path), str(target))
+    said = f'w.pth: 1 keys belong to no PVTv2: {name} (in our names)'
+    assert str(error.value).endswith(said)
+    assert not target.exists()
+    with pytest.raises(CheckpointError, match=r'unexpected \(1\)'):
+        load_pretrained(golden.build('pvt_v2_b0'), str(path))
+
+
+def test_numbers_have_one_way_of_writing(tmp_path, weights):
+    path = tmp_path / 'w.pth'
+    norm = weights['block1.0.norm1.weight']
+    for number in ('01', '1' * 5000, '\u0661'):  # the last one is a 1 too
+        torch.save({**weights, f'block{number}.0.norm1.weight': norm}, path)
+        with pytest.raises(CheckpointError):
+            convert(str(path), str(tmp_path / 'copy.pth'))
+    torch.save({**weights, 'block1.0.mlp.dwconv.weight': norm}, path)
+    key = 'stages.0.blocks.0.mlp.dwconv.weight'
+    with pytest.raises(CheckpointError, match=f'two keys .* mean {key}'):
+        convert(str(path), str(tmp_path / 'copy.pth'))
+
+
+@pytest.mark.parametrize(
+    ('value', 'words'),
+    [(torch.nan, 'holds NaN or infinity'), (torch.inf, 'holds NaN or inf')],
+)
+def test_gate_stops_at_what_is_not_a_number(value, words, tmp_path, weights):
+    path, key = tmp_path / 'w.pth', 'block1.0.norm1.weight'
+    torch.save({**weights, key: weights[key] + value}, path)
+    with pytest.raises(CheckpointError, match=f'norm1.weight {words}'):
+        load_pretrained(golden.build('pvt_v2_b0'), str(path))
+
+
+def test_gate_stops_at_integers(tmp_path, weights):
+    path, key = tmp_path / 'w.pth', 'block1.0.norm1.weight'
+    torch.save({**weights, key: weights[key].char()}, path)
+    with pytest.raises(CheckpointError, match='is torch.int8 and must be fl'):
+        load_pretrained(golden.build('pvt_v2_b0'), str(path))
 
 
 # The gate

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from .dialects import DIALECTS, from_ours, to_ours
+from .dialects import DIALECTS, check_names, from_ours, to_ours
 from .errors import CheckpointError
 from .fetch import locate
 from .files import read_weights, write_weights
@@ -26,12 +26,14 @@ def convert(
         lines that say what was done.
 
     Raises:
-        CheckpointError: source cannot be read or has no such form.
+        CheckpointError: source cannot be read, holds what no backbone of
+            its family has, or has no such form.
     """
     path = locate(source)
     weights = read_weights(path)
     try:
         found, ours = to_ours(weights)
+        check_names(ours.state)
         result, container = ours, 'state_dict'
         lines = [f'{path}: {found}, {len(weights)} tensors']
         lines += [f'  {n:5d} {what}' for what, n in ours.report.items()]

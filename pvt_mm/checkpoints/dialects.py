@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from .errors import CheckpointError
+from .names import strangers
 from .rules_mpvit import MPVIT_DIALECTS
 from .rules_pvt import PVT_DIALECTS
 from .templates import Dialect, parts, template
@@ -138,6 +139,24 @@ def from_ours(state: State, name: str) -> tuple[Found, Translation]:
         f'{name!r} has no names for this {family} model with '
         f'{", ".join(sorted(rooms(relative)))}; {family} is known to {names}'
     )
+
+
+def check_names(state: State) -> None:
+    """Stop at keys of a backbone, in our names, that none of ours has.
+
+    Raises:
+        CheckpointError: it lists the first ones.
+    """
+    found = recognise(state)
+    relative = split_prefix(state, found.prefix)
+    backbone = [key for key in relative if not key.startswith('/')]
+    unknown = strangers(found.dialect.family, backbone)
+    if unknown:
+        more = ', ...' if len(unknown) > 3 else ''
+        raise CheckpointError(
+            f'{len(unknown)} keys belong to no {found.dialect.family}: '
+            f'{", ".join(unknown[:3])}{more} (in our names)'
+        )
 
 
 def rooms(relative: Iterable[str]) -> set[str]:

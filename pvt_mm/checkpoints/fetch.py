@@ -23,7 +23,7 @@ from rich.progress import (
 
 from . import zoo
 from .errors import CheckpointError
-from .files import check_format
+from .suspicion import check_format
 
 try:
     import fcntl

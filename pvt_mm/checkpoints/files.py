@@ -1,21 +1,19 @@
 """Read weight files without running anything in them; write them whole."""
 
 import argparse
-import json
 import os
 import pickle
 import re
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from .errors import CheckpointError
+from .suspicion import check_calls, check_format, check_tensors
 
 # Entries of a file that may hold the weights, the first one there counts.
 CONTAINERS = ('state_dict', 'model')
@@ -41,76 +39,13 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     weights = unwrap(read(path))
     if not weights:
         raise CheckpointError(f'{path} holds no tensors by name')
-    for name, tensor in weights.items():
-        if tensor.nbytes > tensor.untyped_storage().nbytes():
-            raise CheckpointError(
-                f'{path} is refused: {name} claims {tensor.nbytes} bytes of '
-                f'the {tensor.untyped_storage().nbytes()} that are there'
-            )
+    check_tensors(path, weights)
     return weights
-
-
-def check_format(path: str) -> str:
-    """Tell 'zip', 'pickle' or 'safetensors' from the first bytes.
-
-    Raises:
-        CheckpointError: the file is not there or of another kind.
-    """
-    if not os.path.exists(path):
-        raise CheckpointError(f'{path} is not there')
-    if os.path.isdir(path):
-        raise CheckpointError(f'{path} is a folder, not a weight file')
-    with open(path, 'rb') as file:
-        head = file.read(4096)
-    if not head:
-        raise CheckpointError(f'{path} is empty: download it again')
-    if head.lstrip()[:1] == b'<':
-        raise CheckpointError(
-            f'{path} is a web page, not a weight file: open its address in a '
-            'browser and follow the link to the file itself'
-        )
-    if head[:4] == b'PK\x03\x04':
-        check_zip(path)
-        return 'zip'
-    if head[8:9] == b'{':
-        return 'safetensors'
-    if head[:1] == b'\x80':  # first opcode of every binary pickle
-        return 'pickle'
-    kind = 'a text file' if is_text(head) else 'not a weight file'
-    raise CheckpointError(
-        f'{path} is {kind}: expected a .pth file of PyTorch or .safetensors'
-    )
-
-
-def is_text(head: bytes) -> bool:
-    """Whether the bytes read as text."""
-    return b'\0' not in head and not re.search(rb'[\x01-\x08\x0e-\x1f]', head)
-
-
-def check_zip(path: str) -> None:
-    """PyTorch stores its archives uncompressed; refuse any that is not.
-
-    So an archive can never unpack to more bytes than the file has.
-    """
-    size = os.path.getsize(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise CheckpointError(
-            f'{path} is cut short or damaged ({error}): download it again'
-        ) from error
-    total = sum(entry.file_size for entry in entries)
-    packed = any(e.compress_type != zipfile.ZIP_STORED for e in entries)
-    if packed or total > size:
-        raise CheckpointError(
-            f'{path} is refused: it unpacks to {total} bytes from {size}, '
-            'and PyTorch never compresses its files'
-        )
 
 
 def read_pickle(path: str) -> Any:
     """The content of a file of torch.save, data only."""
+    check_calls(path)
     try:
         with torch.serialization.safe_globals(HARMLESS):
             return torch.load(path, map_location='cpu', weights_only=True)
@@ -121,17 +56,7 @@ def read_pickle(path: str) -> Any:
             f'{path} is refused: it {asks}, and a weight file must hold '
             'tensors and plain values only'
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        KeyError,
-        IndexError,
-        OverflowError,
-    ) as error:
+    except Exception as error:  # a damaged pickle makes torch raise any
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(
             f'{path} is cut short or damaged ({reason[0]}): download it again'
@@ -142,10 +67,10 @@ def read_safetensors(path: str) -> dict[str, Tensor]:
     """The content of a .safetensors file."""
     try:
         return safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as e:
+    except Exception as error:  # its own, and those of json and torch
         raise CheckpointError(
-            f'{path} is cut short or damaged ({e}): download it again'
-        ) from e
+            f'{path} is cut short or damaged ({error}): download it again'
+        ) from error
 
 
 def unwrap(content: Any) -> dict[str, Tensor]:
@@ -159,9 +84,9 @@ def unwrap(content: Any) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         return {}
     return {
-        str(key).removeprefix('module.'): value
+        key.removeprefix('module.'): value.detach()
         for key, value in content.items()
-        if isinstance(value, Tensor)
+        if isinstance(key, str) and isinstance(value, Tensor)
     }
 
 

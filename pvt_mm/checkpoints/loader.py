@@ -52,6 +52,7 @@ def load_pretrained(
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
     state = backbone_of(translation.state)
+    check_values(path, module.state_dict(), state)
     problems = compare(module.state_dict(), state)
     if any(problems.values()):
         message = explain(module, path, found, state, problems)
@@ -97,6 +98,26 @@ def compare(
             if key in state and state[key].shape != wanted[key].shape
         ],
     }
+
+
+def check_values(
+    path: object, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> None:
+    """Stop at integers in place of floats, and at NaN and infinity."""
+    for key, here in wanted.items():
+        there = state.get(key)
+        if there is None or not here.is_floating_point():
+            continue
+        if not there.is_floating_point():
+            raise CheckpointError(
+                f'{path}: {key} is {there.dtype} and must be floating point: '
+                'take a file that is not quantized'
+            )
+        if not there.to(here.dtype).isfinite().all():
+            raise CheckpointError(
+                f'{path}: {key} holds NaN or infinity: take another copy, or '
+                'a checkpoint from before the training went wrong'
+            )
 
 
 def stage_of(key: str) -> int:
@@ -177,7 +198,7 @@ def shape_of(state: Mapping[str, Tensor]) -> str:
         )
         if match:
             blocks[match[1]] += 1
-            dims[match[1]] = len(value)
+            dims[match[1]] = value.numel()
     depths = ', '.join(str(blocks[stage]) for stage in sorted(blocks))
     widths = ', '.join(str(dims[stage]) for stage in sorted(dims))
     return f'depths {depths or "?"} and dims {widths or "?"}'

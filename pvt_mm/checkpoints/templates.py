@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 HOLE = re.compile(r'\{(?P<name>\w+)(?:\+(?P<offset>\d+))?\}')
 WORDS = {'leaf': r'[^.]+', 'rest': r'.+'}  # every other hole is a number
+NUMBER = '0|[1-9][0-9]{0,3}'  # in one way of writing only
 
 Values = dict[str, str | int]
 
@@ -51,7 +52,7 @@ def template(text: str) -> Template:
     """Read the text of a template."""
     pattern, end = '', 0
     for hole in HOLE.finditer(text):
-        word = WORDS.get(hole['name'], r'\d+')
+        word = WORDS.get(hole['name'], NUMBER)
         pattern += re.escape(text[end : hole.start()])
         pattern += f'(?P<{hole["name"]}>{word})'
         end = hole.end()

@@ -28,8 +28,8 @@ def translate(
         back: from our side to the foreign one.
 
     Raises:
-        CheckpointError: a key without a row, a part without its partner, or
-            a shared tensor with several values.
+        CheckpointError: a key without a row, a part without its partner or
+            of another shape, or a tensor with several values.
     """
     out: dict[str, Tensor] = {}
     for (rule, hashed), found in group(state, rules, back).items():
@@ -42,21 +42,39 @@ def translate(
         ]
         if missing:
             raise CheckpointError(f'incomplete file: no {", ".join(missing)}')
-        tensor = found[0]
-        if len(sources) > 1:
-            tensor = torch.cat([found[part] for part in range(len(sources))])
-        if rule.change:
-            change = CHANGES[rule.change]
-            tensor = (change.from_ours if back else change.to_ours)(tensor)
         names = [template(text).write(values) for text in targets]
-        tensors = split(tensor, rule.shares if len(names) > 1 else (1,))
+        try:
+            tensors = reshaped(rule, found, back)
+            made = dict(zip(names, tensors, strict=True))
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            shapes = [tuple(x.shape) for x in found.values()]
+            raise CheckpointError(
+                f'{" and ".join(names)} cannot be made from {shapes}: '
+                f'{str(error).splitlines()[0]}'
+            ) from error
         if rule.alias:
-            check_alias(names[0], tensor, out)
-        out.update(zip(names, tensors, strict=True))
+            check_alias(names[0], tensors[0], out)
+        elif made.keys() & out:
+            raise CheckpointError(f'two keys of the file mean {names[0]}')
+        out.update(made)
         report[describe(rule, back)] += len(found)
     if back:
         out.update(aliases(state, rules, report))
     return out
+
+
+def reshaped(
+    rule: Rule, found: Mapping[int, Tensor], back: bool
+) -> Sequence[Tensor]:
+    """The tensors of the other side, from the parts of this one."""
+    sources, targets = sides(rule, back)
+    tensor = found[0]
+    if len(sources) > 1:
+        tensor = torch.cat([found[part] for part in range(len(sources))])
+    if rule.change:
+        change = CHANGES[rule.change]
+        tensor = (change.from_ours if back else change.to_ours)(tensor)
+    return split(tensor, rule.shares if len(targets) > 1 else (1,))
 
 
 def sides(rule: Rule, back: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -113,7 +131,8 @@ def split(tensor: Tensor, shares: Sequence[int]) -> Sequence[Tensor]:
 
 def check_alias(name: str, tensor: Tensor, out: Mapping[str, Tensor]) -> None:
     """A shared tensor has one value under all its names."""
-    if name in out and not torch.equal(out[name], tensor):
+    other = out.get(name, tensor)
+    if other.dtype != tensor.dtype or not torch.equal(other, tensor):
         raise CheckpointError(
             f'the layers of one encoder should share {name}, but the file '
             'has several values for it'

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 from copy import deepcopy
@@ -91,6 +92,28 @@ def outcome(process, seconds=120):
     return process.exitcode
 
 
+def free_port():
+    """A port that nobody uses."""
+    with socket.socket() as one:
+        one.bind(('127.0.0.1', 0))
+        return str(one.getsockname()[1])
+
+
+def pair(config, work, log, *faults, port=None):
+    """Start a training of two processes -> both, faults in the second."""
+    together = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port or free_port())
+    argv = [config, '--work-dir', work, '--resume', '--batch', 'as-is']
+    argv += ['--launcher', 'pytorch']
+    return [
+        start(
+            *(argv, f'{log}{rank}', faults if rank else ()),
+            **(together | dict(RANK=str(rank), LOCAL_RANK=str(rank))),
+            WORLD_SIZE='2',
+        )
+        for rank in range(2)
+    ]
+
+
 def train(argv, log, faults, environment):
     """What runs in the new process."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -123,10 +146,14 @@ def kill(signum):
     return lambda: os.kill(os.getpid(), signum)
 
 
-def press_ctrl_c():
-    """The terminal sends it to the data loader's workers too."""
-    os.killpg(os.getpid(), signal.SIGINT)
-    time.sleep(0.2)
+def signal_all(signum):
+    """A terminal and torchrun signal the data loader's workers too."""
+
+    def send():
+        os.killpg(os.getpid(), signum)
+        time.sleep(0.2)
+
+    return send
 
 
 def kill_worker():
@@ -152,8 +179,8 @@ def die_before_renaming():
 
 FAULTS = {
     'SIGKILL': kill(signal.SIGKILL),
-    'SIGTERM': kill(signal.SIGTERM),
-    'SIGINT': press_ctrl_c,
+    'SIGTERM': signal_all(signal.SIGTERM),
+    'SIGINT': signal_all(signal.SIGINT),
     'worker': kill_worker,
     'full disk': small_disk(signal.SIG_IGN),
     'killed writing': small_disk(signal.SIG_DFL),

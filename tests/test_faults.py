@@ -14,8 +14,10 @@ from small_runs import (
     RETINANET,
     SEGMENTOR,
     draw,
+    free_port,
     load,
     outcome,
+    pair,
     same,
     small,
     start,
@@ -73,6 +75,12 @@ def train(config, work, log, *faults):
     return outcome(start(argv, log, faults))
 
 
+def last_words(log):
+    """The sentence that a run ends with."""
+    lines = Path(log).read_text().splitlines()
+    return [x for x in lines if x.startswith(('error: ', 'stopped by'))][-1]
+
+
 def names(work):
     return sorted(path.name for path in work.glob('*.pth*'))
 
@@ -106,7 +114,7 @@ def test_stopped_in_an_epoch(tmp_path, detector, signum, count):
     work, log = tmp_path / 'run', tmp_path / 'log'
     fault = ('before_train_iter', count, signum.name)
     assert train(config, work, log, fault) == 128 + signum
-    said = log.read_text().strip().splitlines()[-1]
+    said = last_words(log)
     assert said == (
         f'stopped by {signum.name}; {work}/iter_{count}.pth is saved; the '
         'same command with --resume goes on'
@@ -146,7 +154,7 @@ def test_full_disk(tmp_path, detector):
     work, log = tmp_path / 'run', tmp_path / 'log'
     fault = ('before_save_checkpoint', 2, 'full disk')
     assert train(config, work, log, fault) == 1
-    said = log.read_text().strip().splitlines()[-1]
+    said = last_words(log)
     assert said.startswith(f'error: {work}/')
     assert 'could not be written (File too large); the last whole' in said
     assert 'Traceback' not in log.read_text()
@@ -161,32 +169,10 @@ def test_killed_worker(tmp_path, detector):
     fault = ('after_train_iter', 1, 'worker')
     began = time.monotonic()
     assert train(config, work, log, fault) == 1
-    said = log.read_text().strip().splitlines()[-1]
+    said = last_words(log)
     assert said.startswith('error: a process that loads data ended')
     assert 'num_workers' in said
     assert time.monotonic() - began < 60
-
-
-def free_port():
-    """A port that nobody uses."""
-    with socket.socket() as one:
-        one.bind(('127.0.0.1', 0))
-        return str(one.getsockname()[1])
-
-
-def pair(config, work, log, *faults, port=None):
-    """Start a training of two processes -> both, faults in the second."""
-    together = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port or free_port())
-    argv = [config, '--work-dir', work, '--resume', '--batch', 'as-is']
-    argv += ['--launcher', 'pytorch']
-    return [
-        start(
-            *(argv, f'{log}{rank}', faults if rank else ()),
-            **(together | dict(RANK=str(rank), LOCAL_RANK=str(rank))),
-            WORLD_SIZE='2',
-        )
-        for rank in range(2)
-    ]
 
 
 def test_two_processes_stop_together(tmp_path, detector):
@@ -205,11 +191,8 @@ def test_death_of_one_process_ends_the_other(tmp_path, detector):
     began = time.monotonic()
     assert outcome(first) == 1
     assert time.monotonic() - began < 15
-    said = Path(f'{log}0').read_text().strip().splitlines()
-    assert any(
-        line.startswith('error: another process of this run ended')
-        for line in said
-    )
+    said = last_words(f'{log}0')
+    assert said.startswith('error: another process of this run ended')
 
 
 def test_port_in_use(tmp_path, detector):
@@ -222,7 +205,7 @@ def test_port_in_use(tmp_path, detector):
         )
         second.kill()
         assert outcome(first) == 1
-    said = (tmp_path / 'log0').read_text().strip().splitlines()[-1]
+    said = last_words(tmp_path / 'log0')
     assert said.startswith(f'error: port {port} is in use')
 
 

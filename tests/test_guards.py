@@ -326,5 +326,11 @@ def test_worker_that_dies_while_it_sends():
     assert explain(ConnectionResetError('of something else')) is None
 
 
+def test_dead_worker_in_the_middle_of_something():
+    error = SyntaxError('of a formatter')
+    error.__context__ = RuntimeError('DataLoader worker (pid 1) is killed')
+    assert 'pid 1' in explain(error)
+
+
 def test_fault_of_the_code_is_not_hidden():
     assert explain(RuntimeError('shape mismatch')) is None

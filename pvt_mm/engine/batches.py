@@ -1,7 +1,7 @@
 """Batches that know their place in the run."""
 
+import os
 import random
-import signal
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
@@ -97,8 +97,9 @@ def seeded_items(dataset: Any, batch: PlacedBatch) -> list:
         One item for each index.
     """
     if get_worker_info():
-        # a terminal sends Ctrl-C to the workers too; the trainer decides
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # a terminal and torchrun send signals to the trainer's whole group;
+        # it needs its workers until the iteration is finished
+        os.setpgid(0, 0)
     seed_all(batch.seed)
     return [dataset[index] for index in batch]
 

@@ -29,7 +29,7 @@ def run(main: Callable[[], None]) -> int:
     except Stopped as stop:
         say(str(stop))
         return stop.status
-    except (RuntimeError, OSError, EOFError) as error:
+    except Exception as error:
         fault = explain(error)
         if fault is None:
             raise

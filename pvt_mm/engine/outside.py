@@ -14,8 +14,19 @@ PEER = re.compile(
 )
 
 
-def explain(error: Exception) -> str | None:
+def explain(error: BaseException | None) -> str | None:
     """What happened and what to do; None for a fault in the code itself."""
+    # torch raises in the middle of anything, which may hide it in its own
+    while error:
+        sentence = explain_one(error)
+        if sentence:
+            return sentence
+        error = error.__context__
+    return None
+
+
+def explain_one(error: BaseException) -> str | None:
+    """The same for one exception of a chain."""
     text = str(error)
     worker = WORKER.search(text)
     if worker or receives_data(error):
@@ -42,7 +53,7 @@ def explain(error: Exception) -> str | None:
     return None
 
 
-def receives_data(error: Exception) -> bool:
+def receives_data(error: BaseException) -> bool:
     """Whether a connection to a worker broke, while a batch came from it."""
     frames = traceback.extract_tb(error.__traceback__)
     inside = any(frame.name == '_try_get_data' for frame in frames)

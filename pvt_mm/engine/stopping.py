@@ -68,6 +68,9 @@ class StopHook(Hook):
                 die(signum)
             return
         self.signum, self.since = signum, time.monotonic()
+        # workers may have got the signal as well: torch's handler would
+        # raise an error in the middle of this iteration
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.write(2, b'stopping after this iteration; again: at once\n')
 
     def after_train_iter(self, runner, *args: Any, **kwargs: Any) -> None:

@@ -11,6 +11,10 @@ VERBS = {
     'infer': ('inference.cli:main', 'run a model on images or a video'),
     'demo': ('web.cli:main', 'show models in the browser'),
     'analyze-log': ('seeing.logs_cli:main', 'draw the curves of trainings'),
+    'analyze-results': (
+        'seeing.confusion_cli:main',
+        'scores per class and the confusion matrix',
+    ),
     'reproduce': ('reproduce.cli:main', 'check published numbers'),
     'visualize-features': (
         'seeing.features_cli:main',
@@ -19,6 +23,7 @@ VERBS = {
     'benchmark': ('benchmark.cli:main', 'measure speed and memory'),
     'flops': ('analysis.cli:main', 'count parameters and multiply-adds'),
     'convert': ('checkpoints.convert:main', 'translate a file of weights'),
+    'export': ('export.cli:main', 'write a model as ONNX or .pt2'),
     'check-dataset': ('data_check.cli:main', 'say what is wrong with data'),
     'browse-dataset': (
         'seeing.browse_cli:main',

@@ -12,10 +12,12 @@ import mmengine.hub
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
 
 import pvt_mm
 from pvt_mm import home, hub, verbs
-from pvt_mm.checkpoints import CheckpointError
+from pvt_mm.checkpoints import CheckpointError, read_weights
 from pvt_mm.engine.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
@@ -226,6 +228,8 @@ def test_inheritance_by_name(tmp_path):
     code = f"""
 {without('pkg_resources')}
 from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
 print(Config.fromfile('stock.py').model.backbone)
 """
     done = python('-c', code, cwd=tmp_path)
@@ -265,6 +269,18 @@ def test_hub_says_why_weights_are_not_to_be_had(tmp_path, monkeypatch):
     name = 'semantic_fpn_pvt_v2_b0_ade20k'
     with pytest.raises(CheckpointError, match=f'{name}: no weights were'):
         mmengine.hub.get_config(f'pvt_mm::{name}', pretrained=True)
+
+
+def test_what_mmengine_loads_stays_loadable(tmp_path):
+    """onedl-mmengine used to forbid its own classes after each load."""
+    file, losses = str(tmp_path / 'epoch_1.pth'), HistoryBuffer()
+    losses.update(0.5)
+    state = {'stages.0.norm.weight': torch.ones(2)}
+    torch.save({'state_dict': state, 'message_hub': {'loss': losses}}, file)
+    for _ in range(2):
+        loaded = CheckpointLoader.load_checkpoint(file, 'cpu')
+        assert loaded['message_hub']['loss'].current() == 0.5
+        assert list(read_weights(file)) == list(state)
 
 
 @pytest.fixture(scope='module')

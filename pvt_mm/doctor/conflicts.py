@@ -85,6 +85,11 @@ CONFLICTS = (
         'pip install opencv-python',
     ),
     (
+        r'pip install .*(tensorboard|wandb)"',
+        r'\1 is not installed, and the config logs to it',
+        r'pip install \1',
+    ),
+    (
         r"No module named '(mmcv)'",
         'mmcv is not installed',
         BUILD,

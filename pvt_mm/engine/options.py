@@ -3,8 +3,10 @@
 A key is accepted if the config has it, or if its owner knows it: the
 constructor of the owner's ``type``, mmengine's Runner for a key at the top,
 torch's DataLoader for a key of a data loader. What lies below a new key is
-free. ``+KEY=VALUE`` adds any other key. ``data_root=FOLDER`` moves every path
-that lies below the config's own data root.
+free, and so is the place after a list's last: ``custom_hooks.1.type=NAME``
+adds a second entry to a list of one. ``+KEY=VALUE`` adds any other key.
+``data_root=FOLDER`` moves every path that lies below the config's own data
+root.
 """
 
 import os
@@ -65,6 +67,8 @@ def check(cfg: Config, key: str) -> None:
             if part.isdigit() and int(part) < len(node):
                 node = node[int(part)]
                 continue
+            if part == str(len(node)) and depth + 1 < len(path):
+                return
         elif isinstance(node, Mapping):
             if part in node:
                 node = node[part]
@@ -110,10 +114,12 @@ def fail_used(cfg: Config, path: list[str]) -> None:
 
 
 def make_room(cfg: Config, key: str) -> None:
-    """Turn a None on the way to a key into a dict, as the key needs one."""
+    """Put dicts in the place of None, and after lists, for a key below."""
     node = cfg._cfg_dict
     for part in key.split('.')[:-1]:
         if isinstance(node, list | tuple):
+            if part == str(len(node)):
+                node.append(ConfigDict())
             node = node[int(part)]
             continue
         if node.get(part) is None:

@@ -7,6 +7,7 @@ set gives pictures of one size for images of one size, as a video needs.
 import colorsys
 import math
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import cv2
@@ -138,15 +139,17 @@ def free_place(
     box: Sequence[float], width: int, size: tuple[int, int], taken: list
 ) -> tuple[int, int, int, int]:
     """Where to write: at the box, inside the picture, over no other text."""
-    x1, y1, _, y2 = map(round, box)
+    x1, y1, x2, y2 = map(round, box)
     width, height = width + GAP, ROW - 2
-    x = min(max(x1, 0), size[0] - width)
-    for y in (y1 - height, y1, y2, y2 - height):
+    right, low = size[0] - width, size[1] - height
+    for x, y in product(
+        (min(max(x1, 0), right), min(max(x2 - width, 0), right)),
+        (y1 - height, y1, y2, y2 - height),
+    ):
         place = (x, y, x + width, y + height)
-        inside = 0 <= y <= size[1] - height
-        if inside and not any(overlap(place, other) for other in taken):
+        if 0 <= y <= low and not any(overlap(place, t) for t in taken):
             return place
-    y = min(max(y1 - height, 0), size[1] - height)
+    x, y = min(max(x1, 0), right), min(max(y1 - height, 0), low)
     return (x, y, x + width, y + height)
 
 

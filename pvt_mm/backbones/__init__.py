@@ -4,6 +4,13 @@ from .build import build_backbone
 from .mpvit import MPViT
 from .pvt import PVT
 from .pvt_v2 import PVTv2
-from .pyramid import InputError
+from .pyramid import InputError, Pyramid
 
-__all__ = ['InputError', 'MPViT', 'PVT', 'PVTv2', 'build_backbone']
+__all__ = [
+    'InputError',
+    'MPViT',
+    'PVT',
+    'PVTv2',
+    'Pyramid',
+    'build_backbone',
+]

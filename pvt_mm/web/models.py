@@ -26,10 +26,11 @@ def find_runs(root: Path) -> dict[str, Run]:
     runs = {}
     for mark in sorted(root.glob('**/last_checkpoint')):
         weights = mark.parent / Path(mark.read_text().strip()).name
-        configs = sorted(mark.parent.glob('*.py'))
+        configs = list(mark.parent.glob('*.py'))
         if weights.is_file() and configs:
             name = str(mark.parent.relative_to(root))
-            runs[name] = Run(str(configs[0]), str(weights))
+            newest = max(configs, key=lambda path: path.stat().st_mtime)
+            runs[name] = Run(str(newest), str(weights))
     return runs
 
 

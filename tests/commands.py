@@ -1,0 +1,155 @@
+"""The commands of a page: found, and read by the tool's own parser."""
+
+import argparse
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from pvt_mm import verbs
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r'^(<!-- run -->\n+)?```(\w+)\n(.*?)^```$', re.M | re.S)
+FILE = re.compile(r'# (\w+\.py)\n')
+# What a line of code in the text must begin with to be a command of ours.
+INLINE = re.compile(
+    r'`((?:[A-Z_]+=\S* )*(?:make|python|pip|tools/\S+)\b[^`]*)`'
+)
+STARTS = re.compile(r"start\('([\w-]+)'\)")
+# Programs of others, which a page may name as they are.
+OTHERS = {'source', 'git', 'cd', 'pre-commit', 'rm', 'apt-get', 'mkdir'}
+
+
+class Parsed(Exception):
+    """A parser understood its command line."""
+
+
+def blocks(page, language):
+    """(whether marked to be run, code) of each block of a language."""
+    for marked, name, code in BLOCK.findall(page.read_text()):
+        if name == language:
+            yield bool(marked), code
+
+
+def files(page):
+    """Files that a page tells to save: name -> content."""
+    found = {}
+    for _, code in blocks(page, 'python'):
+        if match := FILE.match(code):
+            found[match[1]] = code
+    return found
+
+
+def commands(page):
+    """The words of each command of a page, in blocks and in the text."""
+    text = page.read_text()
+    lines = [
+        line
+        for _, code in blocks(page, 'bash')
+        for line in code.replace('\\\n', ' ').splitlines()
+    ]
+    lines += INLINE.findall(re.sub(r'```.*?```', '', text, flags=re.S))
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        for part in ' '.join(map(shlex.quote, words)).split(" '&&' "):
+            words = shlex.split(part)
+            while words and re.match(r'[A-Z_]+=', words[0]):
+                words.pop(0)
+            if words:
+                yield words
+
+
+def verb_of(script):
+    """The verb that tools/NAME.py starts; None if it is none."""
+    match = STARTS.search((ROOT / script).read_text())
+    return match and match[1]
+
+
+def resolve(words, page):
+    """A command -> (verb, its arguments), or None if it is checked here.
+
+    Raises:
+        AssertionError: there is no such command, file, target or extra.
+    """
+    program, *rest = words
+    if program == 'torchrun':
+        at = next(i for i, word in enumerate(rest) if 'tools/' in word)
+        return resolve(rest[at:], page)
+    if program in ('python', 'pvt_mm'):
+        if rest[:1] == ['-m'] or program == 'pvt_mm':
+            module, *rest = rest[1:] if program == 'python' else words
+            if module == 'pvt_mm.doctor':
+                return 'doctor', rest
+            if module in ('pytest', 'ruff', 'pip'):
+                return None
+            assert module == 'pvt_mm', words
+            return (rest[0], rest[1:]) if rest else None
+        if rest[0] in files(page):
+            return None
+        return resolve(rest, page)
+    if program == 'make':
+        return check_make(rest)
+    if program == 'pip':
+        return check_extra(rest)
+    if program in OTHERS:
+        return None
+    assert program.startswith('tools/'), f'unknown command: {words}'
+    assert (ROOT / program).is_file(), words
+    if program.endswith('.sh'):
+        return resolve_shell(Path(program).stem, rest)
+    verb = verb_of(program)
+    assert verb or not rest, f'{program} takes no arguments: {words}'
+    return verb and (verb, rest)
+
+
+def resolve_shell(name, words):
+    """What a script for several processes gives to its verb."""
+    if not words:
+        return None
+    launcher, verb = name.split('_')
+    if launcher == 'slurm':
+        return verb, words[2:]
+    config, *rest = words
+    inner = [config, rest.pop(0)] if verb == 'test' else [config]
+    assert rest[0].isdigit() or rest[0].isupper(), words
+    return verb, [*inner, *rest[1:]]
+
+
+def check_make(words):
+    """Stop unless the Makefile has these targets."""
+    targets = re.findall(
+        r'^(\w[\w-]*):', (ROOT / 'Makefile').read_text(), re.M
+    )
+    for word in words:
+        assert '=' in word or word in targets, f'make {word}'
+
+
+def check_extra(words):
+    """Stop at an extra that setup.py does not have."""
+    for extra in re.findall(r'pvt_mm\[(\w+)\]', ' '.join(words)):
+        assert f"'{extra}': [" in (ROOT / 'setup.py').read_text(), words
+
+
+def parse(verb, words, monkeypatch):
+    """Stop unless the verb's own parser takes these words."""
+    assert verb in verbs.VERBS or verb.startswith('-'), f'no verb {verb}'
+    words = [word for word in words if word != '...']
+    if verb.startswith('-') or '--help' in words or not words:
+        return
+    plain = argparse.ArgumentParser.parse_args
+
+    def read(self, args=None, namespace=None):
+        plain(self, args, namespace)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', read)
+    monkeypatch.setattr(sys, 'argv', [verb, *words])
+    try:
+        with pytest.raises(Parsed):
+            verbs.start(verb)
+    except SystemExit as stop:
+        raise AssertionError(f'{verb} {words}') from stop
+    finally:
+        monkeypatch.undo()

@@ -1,0 +1,259 @@
+"""The pages: commands that work, links that lead somewhere, code that runs."""
+
+import ast
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from commands import ROOT, blocks, commands, files, parse, resolve
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.config import Config
+from mmseg.visualization import SegLocalVisualizer
+
+import pvt_mm
+from pvt_mm import reference, verbs
+from pvt_mm.benchmark import page as benchmark_page
+from pvt_mm.checkpoints.dialects import DIALECTS
+
+DOCS = ROOT / 'docs'
+PAGES = sorted([*ROOT.glob('*.md'), *DOCS.glob('*.md')])
+WRITTEN_LATER = {benchmark_page.PAGE, benchmark_page.PICTURE}
+NETWORKS = ('pvt_v2_b0', 'pvt_v2_b2')
+each_page = pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
+
+
+@each_page
+def test_commands_are_understood_by_their_own_parsers(page, monkeypatch):
+    for words in commands(page):
+        found = resolve(words, page)
+        if found:
+            parse(*found, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        'python -m pvt_mm trian a.py',
+        'python tools/train.py a.py --no-such-option',
+        'python tools/convert_checkpoint.py a.pth b.pth --to caffe',
+        'tools/nothing.py a',
+        'make nothing',
+        "pip install 'pvt_mm[nothing]'",
+        'unknown a b',
+    ],
+)
+def test_a_wrong_command_would_be_found(line, tmp_path, monkeypatch):
+    page = tmp_path / 'page.md'
+    page.write_text(f'```bash\n{line}\n```\n')
+    with pytest.raises(AssertionError):
+        for words in commands(page):
+            parse(*resolve(words, page), monkeypatch)
+
+
+@each_page
+def test_links_and_configs_are_there(page):
+    text = page.read_text()
+    for link in re.findall(r'\]\(([^)\s]+)\)', text):
+        if re.match(r'https?:|mailto:', link):
+            continue
+        path, _, anchor = link.partition('#')
+        target = (page.parent / path).resolve() if path else page
+        later = target.relative_to(ROOT) in WRITTEN_LATER
+        assert target.exists() or later, link
+        if anchor:
+            assert anchor in headings(target.read_text()), link
+    ours = r'(?<!\w/)(?:\bconfigs/|pvt_mm::)(\w+)'  # no other project's
+    for name in re.findall(ours + r'\b(?!/)', text):
+        if name.islower() and not name.startswith('_base_'):
+            assert Path(pvt_mm.config_path(name)).is_file()
+
+
+def headings(text):
+    """The anchors of a page, as its reader makes them."""
+    titles = re.findall(r'^#+ (.*)$', text, re.M)
+    return [
+        re.sub(r'[^\w -]', '', title.lower()).replace(' ', '-')
+        for title in titles
+    ]
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    """A folder with random weights under published names."""
+    folder = tmp_path_factory.mktemp('weights')
+    for name in NETWORKS:
+        state = pvt_mm.build_backbone(name).state_dict()
+        torch.save(state, folder / f'{name}.pth')
+    return folder
+
+
+@each_page
+def test_code_compiles_and_what_is_marked_runs(
+    page, weights, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('PVT_MM_WEIGHTS', str(weights))
+    for marked, code in blocks(page, 'python'):
+        program = compile(ast.parse(code), page.name, 'exec')
+        if marked:
+            exec(program, {})
+
+
+def test_page_of_weights_has_each_dialect():
+    text = (DOCS / 'weights.md').read_text()
+    rows = re.findall(r'^\| `(\w+)` \|(.*?)\|(.*?)\|(.*?)\|', text, re.M)
+    families = ('PVT', 'PVTv2', 'MPViT')
+    said = {
+        (name, family)
+        for name, *cells in rows
+        for family, cell in zip(families, cells, strict=True)
+        if cell.strip() == 'yes'
+    }
+    assert said == {(d.name, d.family) for d in DIALECTS}
+
+
+TINY = {
+    'garden_objects.py': (
+        'train_cfg.max_epochs=1',
+        'train_dataloader.dataset.pipeline.2.scale=(64,64)',
+        'val_dataloader.dataset.pipeline.1.scale=(64,64)',
+    ),
+    'garden_labels.py': ('train_cfg.max_iters=2', 'train_cfg.val_interval=2'),
+}
+SMALL = {
+    'test': (
+        'test_dataloader.dataset.pipeline.1.scale=(64,64)',
+        'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False',
+    ),
+    'train': (
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+        'val_dataloader.num_workers=0',
+        'val_dataloader.persistent_workers=False',
+    ),
+}
+
+
+def test_own_data_goes_from_drawing_to_a_score(
+    weights, tmp_path, monkeypatch, capsys
+):
+    """Every line of docs/own_data.md, with fewer and smaller steps."""
+    page = DOCS / 'own_data.md'
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('PVT_MM_WEIGHTS', str(weights))
+    for name, code in files(page).items():
+        Path(name).write_text(code)
+    for _, code in blocks(page, 'bash'):
+        for line in code.splitlines():
+            line = line.replace('epoch_12', 'epoch_1')
+            line = line.replace('iter_2000', 'iter_2')
+            run(line.split(), monkeypatch)
+    said = ''.join(capsys.readouterr())
+    assert said.count('40 images read; 0 to mend') == 2
+    assert 'coco/bbox_mAP' in said or 'is empty' in said
+    assert re.search(r'mIoU: +[\d.]+', said)
+    assert len(list(Path('labels_found').glob('*.png'))) == 8
+    for folder in ('painted_objects', 'painted_labels'):
+        (painted,) = Path().rglob(folder)
+        assert len(list(painted.rglob('*.*g'))) == 8
+
+
+def run(words, monkeypatch):
+    """A command of the page, in this process and in tiny form."""
+    if words[1] != '-m':
+        exec(Path(words[1]).read_text(), {})
+        return
+    verb = words[3]
+    options = [*SMALL.get(verb, ())]
+    if verb == 'train':
+        options += TINY[words[4]]
+    words += ['--cfg-options', *options] if options else []
+    monkeypatch.setattr(sys, 'argv', words[3:])
+    # what a process of its own would not have: mmengine's one visualizer
+    for visualizer in (DetLocalVisualizer, SegLocalVisualizer):
+        visualizer._instance_dict.clear()
+    assert verbs.start(verb) == 0, words
+
+
+def test_reference_is_that_of_the_docstrings():
+    page = ROOT / reference.PAGE
+    assert page.read_text() == reference.render(), 'run tools/render_api.py'
+
+
+def test_reference_shows_signatures_and_sections():
+    def area(width: float, *, height: float = 1.0) -> float:
+        """Width times height.
+
+        Args:
+            width: in pixels, see :func:`other`;
+                not negative.
+
+        Returns:
+            square pixels.
+        """
+
+    assert reference.describe('area', area) == (
+        '### area\n\n'
+        '```text\narea(width: float, *, height: float = 1.0) -> float\n```'
+        '\n\nWidth times height.\n\n'
+        '**Args**\n\n- `width`: in pixels, see `other`;\n  not negative.\n\n'
+        '**Returns**\n\nsquare pixels.\n'
+    )
+    assert reference.describe('SIDES', (1, 2)) == (
+        '### SIDES\n\n```text\nSIDES = (1, 2)\n```\n'
+    )
+
+
+def source(name):
+    """A file of an installed library; timm's cannot be imported whole."""
+    package, _, path = name.partition('/')
+    return (Path(find_spec(package).origin).parent / path).read_text()
+
+
+def folder(name):
+    """Names of the files in a folder of an installed library."""
+    package, _, path = name.partition('/')
+    place = Path(find_spec(package).origin).parent / path
+    return sorted(file.name for file in place.iterdir())
+
+
+def test_what_is_said_of_others_is_in_their_sources():
+    """docs/compare.md."""
+    mmdet = source('mmdet/models/backbones/pvt.py')
+    assert 'self.attn(query=x_q, key=x_kv, value=x_kv)[0]' in mmdet
+    assert 'strict=False' in mmdet
+    assert 'with_cp' not in mmdet and 'AdaptiveAvgPool' not in mmdet
+    configs = [n for n in folder('mmdet/.mim/configs/pvt') if '.py' in n]
+    assert len(configs) == 10
+    assert all(name.startswith('retinanet_pvt') for name in configs)
+    assert '--auto-scale-lr' in source('mmdet/.mim/tools/train.py')
+    assert 'auto-scale' not in source('mmseg/.mim/tools/train.py')
+    for library in ('mmdet', 'mmseg'):
+        assert 'mpvit.py' not in folder(f'{library}/models/backbones')
+    assert 'pvt.py' not in folder('mmseg/models/backbones')
+    taken = Config({'model': {'type': 'A'}})
+    taken.merge_from_dict({'model.no_such_key': 1})
+    assert taken.model.no_such_key == 1
+
+
+def test_what_is_said_of_timm_and_transformers_is_in_their_sources():
+    """docs/compare.md; both are installed for the tests."""
+    timm = source('timm/models/pvt_v2.py')
+    assert len(re.findall(r"^    'pvt_v2_\w+\.in1k'", timm, re.M)) == 7
+    assert 'scaled_dot_product_attention' in timm
+    assert 'set_grad_checkpointing' in timm and 'linear: bool' in timm
+    assert 'strict: bool = True' in source('timm/models/_builder.py')
+    assert not {'pvt.py', 'mpvit.py'} & set(folder('timm/models'))
+    assert not [n for n in folder('transformers/models') if 'mpvit' in n]
+    first = source('transformers/models/pvt/modeling_pvt.py')
+    second = source('transformers/models/pvt_v2/modeling_pvt_v2.py')
+    for text in (first, second):
+        assert 'functional.softmax(attention_scores' in text
+    assert 'Backbone' not in first and 'class PvtV2Backbone' in second
+    assert 'gradient_checkpointing' not in first
+    assert 'supports_gradient_checkpointing = True' in second
+    assert 'config.linear_attention' in second

@@ -89,6 +89,17 @@ def test_argument_of_mpvit(options, words):
 def test_argument_of_pvt():
     with pytest.raises(ValueError, match='PVT: class_token=1 must be True'):
         MODELS.get('PVT')('tiny', class_token=1)
+    arch = {**TWO, 'sr_ratios': (2, 2)}
+    with pytest.raises(ValueError, match=r'sr_ratios=\(2, 2\) do not go'):
+        MODELS.get('PVT')(arch, class_token=True, out_indices=(1,))
+
+
+def test_more_stages_than_the_grid_can_be_halved():
+    arch = dict.fromkeys(('depths', 'heads', 'mlp_ratios'), (1,) * 7)
+    arch |= {'dims': (2,) * 7, 'sr_ratios': (1,) * 7}
+    model = MODELS.get('PVT')(arch, out_indices=(6,))
+    assert model.smallest == 256
+    assert model(torch.randn(1, 3, 256, 512))[0].shape == (1, 2, 1, 2)
 
 
 # Images

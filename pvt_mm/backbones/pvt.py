@@ -92,9 +92,11 @@ class PVTStage(nn.Module):
         fails at 448x448 and misplaces positions at 32x1568.
         """
         table = self.pos_embed[:, self.class_rows :]
-        if size == (self.grid, self.grid):
+        grid = (self.grid, self.grid)
+        # an exported program has one form for all sizes
+        if not torch.compiler.is_exporting() and size == grid:
             return table
-        table = to_map(table, (self.grid, self.grid))
+        table = to_map(table, grid)
         return to_tokens(F.interpolate(table, size, mode='bilinear'))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -175,6 +177,11 @@ class PVT(Pyramid):
             with_cp=with_cp,
             drop_path_rate=drop_path_rate,
         )
+        if class_token and row.sr_ratios[-1] != 1:
+            raise ValueError(
+                f'PVT: class_token=True and sr_ratios={row.sr_ratios} do not '
+                'go together: the token is in no grid, so the last must be 1'
+            )
         rates = drop_path_rates(drop_path_rate, row.depths)
         last = len(row.dims) - 1
         stages = []
@@ -188,7 +195,7 @@ class PVT(Pyramid):
                     PatchEmbed(before, dim, patch, patch),
                     Blocks(blocks, with_cp),
                     dim,
-                    grid=PRETRAIN_SIZE // (4 * 2**i),
+                    grid=max(PRETRAIN_SIZE // (4 * 2**i), 1),
                     class_rows=int(i == last),
                 )
             )

@@ -151,7 +151,8 @@ def intersections(matrix: np.ndarray) -> dict[str, list[float]]:
     """IoU and accuracy per class in percent, from mmseg's IoUMetric."""
     from mmseg.evaluation import IoUMetric
 
-    hits, found, true = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
+    hits = matrix.diagonal().copy()
+    found, true = matrix.sum(0), matrix.sum(1)
     scores = IoUMetric.total_area_to_metrics(
         *map(torch.from_numpy, (hits, true + found - hits, found, true)),
         metrics=['mIoU'],

@@ -30,6 +30,7 @@ from .confusion import (
 )
 from .files import write_whole
 
+KEYS = {'img_id', 'ori_shape', 'pred_instances'}  # of a prediction
 FEW = 25  # classes: so many can be written into their cells
 
 
@@ -131,7 +132,7 @@ def read(path: Path, scope: str) -> Any:
         return path
     try:
         found = load(path, file_format='pkl')
-        if all({'img_id', 'pred_instances'} <= r.keys() for r in found):
+        if all(r.keys() >= KEYS for r in found):
             return found
         why = 'it holds something else'
     except (OSError, EOFError, AttributeError, TypeError) as error:

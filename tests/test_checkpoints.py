@@ -429,6 +429,12 @@ def test_every_arch_has_weights_in_the_zoo():
     assert set(golden.DENSE) <= set(zoo.ZOO)
 
 
+def test_addresses_cannot_be_changed_on_the_way():
+    urls = [url for row in zoo.ZOO.values() for url in row.urls]
+    assert urls
+    assert all(url.startswith('https://') for url in urls)
+
+
 def test_names_near_a_wrong_one():
     with pytest.raises(CheckpointError, match='nearest: .*pvt_v2_b2'):
         fetch.locate('pvt://pvtv2_b2')

@@ -4,6 +4,7 @@ import argparse
 import re
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ BLOCK = re.compile(r'^(<!-- run -->\n+)?```(\w+)\n(.*?)^```$', re.M | re.S)
 FILE = re.compile(r'# (\w+\.py)\n')
 # What a line of code in the text must begin with to be a command of ours.
 INLINE = re.compile(
-    r'`((?:[A-Z_]+=\S* )*(?:make|python|pip|tools/\S+)\b[^`]*)`'
+    r'`((?:[A-Z_]+=\S* )*(?:make|python|pip|torchrun|tools/\S+)\b[^`]*)`'
 )
 STARTS = re.compile(r"start\('([\w-]+)'\)")
 # Programs of others, which a page may name as they are.
@@ -75,14 +76,18 @@ def resolve(words, page):
     """
     program, *rest = words
     if program == 'torchrun':
-        at = next(i for i, word in enumerate(rest) if 'tools/' in word)
-        return resolve(rest[at:], page)
+        starts = [i for i, w in enumerate(rest) if w.startswith('tools/')]
+        at = starts[0] if starts else rest.index('-m')
+        return resolve(['python', *rest[at:]], page)
     if program in ('python', 'pvt_mm'):
         if rest[:1] == ['-m'] or program == 'pvt_mm':
             module, *rest = rest[1:] if program == 'python' else words
             if module == 'pvt_mm.doctor':
                 return 'doctor', rest
             if module in ('pytest', 'ruff', 'pip'):
+                return None
+            if module.startswith('pvt_mm.'):
+                assert find_spec(module) and not rest, words
                 return None
             assert module == 'pvt_mm', words
             return (rest[0], rest[1:]) if rest else None
@@ -141,7 +146,10 @@ def parse(verb, words, monkeypatch):
     plain = argparse.ArgumentParser.parse_args
 
     def read(self, args=None, namespace=None):
-        plain(self, args, namespace)
+        if words[0].startswith('--'):  # the text speaks of an option alone
+            assert words[0] in self._option_string_actions, words
+        else:
+            plain(self, args, namespace)
         raise Parsed
 
     monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', read)

@@ -115,6 +115,10 @@ def test_page_of_weights_has_each_dialect():
     assert said == {(d.name, d.family) for d in DIALECTS}
 
 
+VERBS_OF_OWN_DATA = {
+    'objects': ['check-dataset', 'train', 'test', 'infer'],
+    'labels': ['check-dataset', 'train', 'test'],
+}
 TINY = {
     'garden_objects.py': (
         'train_cfg.max_epochs=1',
@@ -129,6 +133,7 @@ SMALL = {
         'test_dataloader.num_workers=0',
         'test_dataloader.persistent_workers=False',
     ),
+    'infer': ('test_dataloader.dataset.pipeline.1.scale=(64,64)',),
     'train': (
         'train_dataloader.num_workers=0',
         'train_dataloader.persistent_workers=False',
@@ -138,35 +143,54 @@ SMALL = {
 }
 
 
+@pytest.fixture(scope='module')
+def garden(tmp_path_factory):
+    """A folder with the files of docs/own_data.md and its drawn data."""
+    root = tmp_path_factory.mktemp('garden')
+    for name, code in files(DOCS / 'own_data.md').items():
+        (root / name).write_text(code)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        exec((root / 'draw_garden.py').read_text(), {})
+    return root
+
+
+@pytest.mark.parametrize(
+    ('part', 'score'),
+    [
+        ('objects', r'coco/bbox_mAP|results of the whole dataset is empty'),
+        ('labels', r'mIoU: +[\d.]+'),
+    ],
+)
 def test_own_data_goes_from_drawing_to_a_score(
-    weights, tmp_path, monkeypatch, capsys
+    part, score, garden, weights, monkeypatch, capsys
 ):
     """Every line of docs/own_data.md, with fewer and smaller steps."""
-    page = DOCS / 'own_data.md'
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(garden)
     monkeypatch.setenv('PVT_MM_WEIGHTS', str(weights))
-    for name, code in files(page).items():
-        Path(name).write_text(code)
-    for _, code in blocks(page, 'bash'):
-        for line in code.splitlines():
-            line = line.replace('epoch_12', 'epoch_1')
-            line = line.replace('iter_2000', 'iter_2')
-            run(line.split(), monkeypatch)
+    lines = [
+        line
+        for _, code in blocks(DOCS / 'own_data.md', 'bash')
+        for line in code.splitlines()
+        if f'garden_{part}' in line
+    ]
+    assert [line.split()[3] for line in lines] == VERBS_OF_OWN_DATA[part]
+    for line in lines:
+        line = line.replace('epoch_12', 'epoch_1')
+        run(line.replace('iter_2000', 'iter_2').split(), monkeypatch)
     said = ''.join(capsys.readouterr())
-    assert said.count('40 images read; 0 to mend') == 2
-    assert 'coco/bbox_mAP' in said or 'is empty' in said
-    assert re.search(r'mIoU: +[\d.]+', said)
-    assert len(list(Path('labels_found').glob('*.png'))) == 8
-    for folder in ('painted_objects', 'painted_labels'):
-        (painted,) = Path().rglob(folder)
-        assert len(list(painted.rglob('*.*g'))) == 8
+    assert '40 images read; 0 to mend' in said
+    assert re.search(score, said)
+    (painted,) = garden.rglob(f'painted_{part}')
+    assert len(list(painted.rglob('*.*g'))) == 8
+    if part == 'labels':
+        assert len(list((garden / 'labels_found').glob('*.png'))) == 8
+    else:
+        assert len(list((garden / 'found').rglob('*.jpg'))) == 8
 
 
 def run(words, monkeypatch):
     """A command of the page, in this process and in tiny form."""
-    if words[1] != '-m':
-        exec(Path(words[1]).read_text(), {})
-        return
     verb = words[3]
     options = [*SMALL.get(verb, ())]
     if verb == 'train':

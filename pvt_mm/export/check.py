@@ -1,0 +1,125 @@
+"""Does a file give what the model gives, and how fast is it?"""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from ..engine.errors import UsageError
+from .program import quiet
+from .subject import Subject
+
+Run = Callable[[Tensor], tuple[Tensor, ...]]
+
+LIMIT = 1e-4  # of the largest value of a result
+SIZES = ((64, 64), (75, 203), (96, 128), (101, 135), (224, 224))
+
+
+def runner(data: bytes, suffix: str) -> Run:
+    """A function that runs a file's program on the CPU.
+
+    Args:
+        data: content of the file.
+        suffix: .onnx or .pt2.
+    """
+    if suffix == '.pt2':
+        with quiet():
+            program = torch.export.load(io.BytesIO(data)).module()
+        return lambda image: outputs(program, image)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(
+        data, options, providers=['CPUExecutionProvider']
+    )
+    return lambda image: tuple(
+        map(torch.from_numpy, session.run(None, {'image': image.numpy()}))
+    )
+
+
+@torch.no_grad()
+def outputs(model: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
+    """What a model gives, always as a tuple."""
+    result = model(image)
+    return (result,) if isinstance(result, Tensor) else tuple(result)
+
+
+def shapes(
+    channels: int, size: tuple[int, int] | None
+) -> list[tuple[int, ...]]:
+    """Of images to compare with; that size only, if there is one."""
+    if size:
+        return [(1, channels, *size)]
+    return [(batch, channels, *side) for side in SIZES for batch in (1, 2)]
+
+
+def difference(model: nn.Module, run: Run, shape: tuple[int, ...]) -> float:
+    """The largest difference, as a share of the largest value."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(shape, generator=generator)
+    pairs = zip(outputs(model, image), run(image), strict=True)
+    return max(apart(ours, theirs) for ours, theirs in pairs)
+
+
+def apart(ours: Tensor, theirs: Tensor) -> float:
+    """The difference of two tensors; infinite for other shapes."""
+    if ours.shape != theirs.shape:
+        return float('inf')
+    return float((ours - theirs).abs().max() / ours.abs().max())
+
+
+def latency(run: Run, image: Tensor, times: int = 5) -> float:
+    """Seconds of a call, the median after one that does not count."""
+    run(image)
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        run(image)
+        seconds.append(time.perf_counter() - start)
+    return median(seconds)
+
+
+def compare(
+    found: Subject,
+    run: Run,
+    size: tuple[int, int] | None,
+    timed: tuple[int, int],
+) -> Iterator[str]:
+    """Lines on how equal and how fast a file is.
+
+    Args:
+        found: what was exported.
+        run: calls the file's program.
+        size: of the only image; None for any.
+        timed: of the image for the latency.
+
+    Raises:
+        UsageError: it gives something else than the model.
+    """
+    channels, worst = found.backbone.in_channels, 0.0
+    wanted = shapes(channels, size)
+    for shape in wanted:
+        worst = max(worst, difference(found.model, run, shape))
+        if not worst <= LIMIT:
+            raise UsageError(
+                f'nothing was written: for an image {shape} the file would '
+                f'differ by {worst:.1e} of the largest value (allowed '
+                f'{LIMIT:.0e})'
+            )
+    yield (
+        f'equal within {worst:.1e} of the largest value ({len(wanted)} '
+        'batches)'
+    )
+    image = torch.randn(1, channels, *timed)
+    eager = latency(partial(outputs, found.model), image)
+    file = latency(run, image)
+    yield (
+        f'one image of {timed[0]}x{timed[1]}: {1e3 * file:.0f} ms, in '
+        f'PyTorch {1e3 * eager:.0f} ms (median of 5, '
+        f'{torch.get_num_threads()} threads)'
+    )

@@ -1,0 +1,148 @@
+"""The command line of tools/export.py."""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..engine.errors import UsageError
+from ..engine.saving import AtomicBackend
+from .check import compare, runner
+from .program import SMALLEST, to_onnx, to_pt2, trace
+from .subject import Subject, subject
+
+# What a kind of file needs beside torch, to be written and to be run.
+NEEDS = {'.onnx': (['onnx', 'onnxscript'], ['onnxruntime']), '.pt2': ([], [])}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = argparse.ArgumentParser(
+        description='Write a backbone, or the model of a config, as a file '
+        'that runs without pvt_mm: normalized images -> maps or logits.'
+    )
+    p.add_argument('target', help='config, or a backbone such as pvt_v2_b2')
+    p.add_argument(
+        'weights', nargs='?', help='pvt://NAME, an address or a file'
+    )
+    p.add_argument('--out', required=True, help='FILE.onnx or FILE.pt2')
+    p.add_argument(
+        '--size',
+        nargs=2,
+        type=int,
+        default=(512, 512),
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the image, for --fixed and for the latency of --check; 512 '
+        '512 if not given',
+    )
+    p.add_argument(
+        '--fixed',
+        action='store_true',
+        help='one image of one size, in place of any batch and any size',
+    )
+    p.add_argument(
+        '--check',
+        action='store_true',
+        help='write only what gives the same as the model, and time both',
+    )
+    p.add_argument(
+        '--force', action='store_true', help='replace a file that is there'
+    )
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Export what the command line names.
+
+    Raises:
+        UsageError: something given cannot be used, or the file would give
+            other results than the model.
+        CheckpointError: the weights are not there or do not fit.
+    """
+    args = parser().parse_args(argv)
+    out = Path(args.out)
+    check_out(out, args.force)
+    check_libraries(out.suffix, args.check)
+    found = subject(args.target, args.weights)
+    size = check_size(found, tuple(args.size), args.fixed)
+    for remark in found.remarks:
+        print(remark)
+    data = export(found, out.suffix, size)
+    if args.check:
+        run = runner(data, out.suffix)
+        for line in compare(found, run, size, tuple(args.size)):
+            print(line)
+    try:
+        AtomicBackend().put(data, out)
+    except OSError as error:
+        raise UsageError(
+            f'{out} could not be written ({error.strerror}): make room, or '
+            'choose another --out'
+        ) from error
+    print(f'{out}: {", ".join(found.outputs)}; {len(data) / 2**20:.1f} MiB')
+
+
+def check_out(out: Path, force: bool) -> None:
+    """Stop before the work if its result could not be written."""
+    if out.suffix not in NEEDS:
+        raise UsageError(f'--out {out} must end with .onnx or .pt2')
+    if out.exists() and not force:
+        raise UsageError(f'--out {out} is there already: use --force')
+    folder = out.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f'--out {out}: {folder} is no folder: make it first')
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UsageError(
+            f'--out {out}: nothing can be written into {folder} '
+            f'({error.strerror}): choose another folder'
+        ) from error
+
+
+def check_libraries(suffix: str, check: bool) -> None:
+    """Stop if a library is missing."""
+    write, run = NEEDS[suffix]
+    wanted = [*write, *(run if check else [])]
+    missing = [name for name in wanted if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f'{suffix} needs {" and ".join(missing)}: pip install '
+            "'pvt_mm[export]'"
+        )
+
+
+def check_size(
+    found: Subject, size: tuple[int, int], fixed: bool
+) -> tuple[int, int] | None:
+    """The only size of the image, or None for any."""
+    least = found.backbone.smallest if fixed else SMALLEST
+    if min(size) < least:
+        raise UsageError(
+            f'--size {size[0]} {size[1]}: at least {least} {least}'
+        )
+    return size if fixed else None
+
+
+def export(found: Subject, suffix: str, size: tuple[int, int] | None) -> bytes:
+    """The content of the file.
+
+    Args:
+        found: what is exported.
+        suffix: .onnx or .pt2.
+        size: of the only image; None for any.
+    """
+    channels = found.backbone.in_channels
+    sides = f'{size[0]}, {size[1]}' if size else 'H, W'
+    shape = f'({1 if size else "B"}, {channels}, {sides})'
+    about = {
+        **found.about,
+        'input': f'image {shape}, float32: values from 0 to 255, minus '
+        'mean, by std',
+        'smallest': list(size or (SMALLEST, SMALLEST)),
+    }
+    program = trace(found.model, channels, size)
+    if suffix == '.pt2':
+        return to_pt2(program, about)
+    return to_onnx(program, about, found.outputs)

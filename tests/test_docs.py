@@ -71,6 +71,17 @@ def test_links_and_configs_are_there(page):
             assert Path(pvt_mm.config_path(name)).is_file()
 
 
+@each_page
+def test_files_that_a_page_names_are_there(page):
+    text = re.sub(r'```.*?```', '', page.read_text(), flags=re.S)
+    rooms = 'pvt_mm|tests|tools|configs|docs|results'
+    for path in re.findall(rf'`((?:{rooms})/[\w./*-]+)[^`]*`', text):
+        if re.search(r'[A-Z]{3}', path.replace('README', '')):
+            continue  # NAME stands for something
+        if Path(path) not in WRITTEN_LATER:
+            assert list(ROOT.glob(path.rstrip('/.'))), path
+
+
 def headings(text):
     """The anchors of a page, as its reader makes them."""
     titles = re.findall(r'^#+ (.*)$', text, re.M)

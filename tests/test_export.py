@@ -223,6 +223,17 @@ def test_of_a_detector_backbone_and_neck(tmp_path):
     assert not any('head' in n for n, _ in found.model.named_parameters())
 
 
+def test_of_a_foreign_backbone_nothing(tmp_path):
+    config = tmp_path / 'other.py'
+    config.write_text("""
+_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'
+default_scope = 'mmdet'
+model = dict(backbone=dict(depth=18), neck=dict(in_channels=[64] * 4))
+""")
+    with pytest.raises(UsageError, match='other: export takes models on top'):
+        subject(str(config), None)
+
+
 def test_of_a_backbone_by_name():
     found = subject('pvt_v2_b0', None)
     assert found.outputs == ['map_4', 'map_8', 'map_16', 'map_32']

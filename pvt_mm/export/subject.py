@@ -9,6 +9,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..backbones import Pyramid
 from ..backbones.build import FAMILIES, build_backbone
 from ..engine.building import building
 from ..engine.config_file import load_config
@@ -111,6 +112,9 @@ def of_config(cfg: Config, name: str, weights: str | None) -> Subject:
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     with building(cfg, name), quiet():
         model = MODELS.build(cfg.model)
+    if not isinstance(getattr(model, 'backbone', None), Pyramid):
+        kinds = ', '.join(kind.__name__ for kind in FAMILIES.values())
+        raise UsageError(f'{name}: export takes models on top of {kinds}')
     if weights:
         load_whole(model, weights)
     about, remarks = normalization(cfg.model), []

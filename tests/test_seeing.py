@@ -24,15 +24,18 @@ from pvt_mm.engine.errors import UsageError
 from pvt_mm.engine.options import merge_options
 from pvt_mm.seeing import (
     browse_cli,
+    canvas,
     confusion_cli,
     features_cli,
+    features_input,
     logs_cli,
     paint,
 )
 from pvt_mm.seeing.browse import STRIPE, Batches, labelled
 from pvt_mm.seeing.confusion import match
+from pvt_mm.seeing.curves import draw_runs, expect, summary
 from pvt_mm.seeing.features import attention, average, principal, watched
-from pvt_mm.seeing.logs import draw_runs, read_run, summary
+from pvt_mm.seeing.logs import read_run
 
 COLOURS = [(255, 0, 0), (0, 0, 255)]
 
@@ -110,15 +113,15 @@ def test_legend_names_the_classes_seen_and_counts_the_rest():
     picture = paint.paint_labels(image, labels, COLOURS, ('a', 'b'))
     assert picture[60, 240].tolist() == [127, 0, 0]
     assert picture[475, 240].tolist() == [0, 0, 0]  # no class
-    swatches = picture[:, 480 + paint.GAP + 7]
+    swatches = picture[:, 480 + canvas.GAP + 7]
     assert swatches[10].tolist() == [0, 0, 255]  # the larger one first
     assert swatches[30].tolist() == [255, 0, 0]
     assert (swatches[45:] == 255).all()
     names = [f'class {i}' for i in range(40)]
     many = np.arange(480 * 480).reshape(480, 480) % 40
-    strip = paint.legend(many, paint.colours_of(40), names, 240)
+    strip = paint.legend(many, canvas.colours_of(40), names, 240)
     assert len(strip) == 240
-    column = strip[:, paint.GAP + 7]
+    column = strip[:, canvas.GAP + 7]
     rows = [(column[20 * r + 10] != 255).any() for r in range(12)]
     assert rows == [True] * 11 + [False]  # the last line counts the rest
     assert (strip[220:, 26:] < 128).any()
@@ -130,11 +133,11 @@ def test_any_image_can_be_painted():
         np.linspace(0, 4000, 70).reshape(5, 7, 2).astype(np.uint16),
         np.zeros((5, 7, 4), np.uint8),
     ):
-        colour = paint.as_colour(image)
+        colour = canvas.as_colour(image)
         assert (colour.shape, colour.dtype) == ((5, 7, 3), np.uint8)
-    assert paint.as_colour(np.array([[0, 500]])).max() == 255
-    assert len(set(paint.colours_of(150))) == 150
-    assert paint.colours_of(2, [[1, 2, 3], [4, 5, 6]])[1] == (4, 5, 6)
+    assert canvas.as_colour(np.array([[0, 500]])).max() == 255
+    assert len(set(canvas.colours_of(150))) == 150
+    assert canvas.colours_of(2, [[1, 2, 3], [4, 5, 6]])[1] == (4, 5, 6)
 
 
 # --- browse
@@ -290,10 +293,9 @@ def test_curves_stand_beside_what_was_published(tmp_path, capsys, monkeypatch):
         started(tmp_path / name, when, 1, 30)
     (tmp_path / 'a/retinanet_pvt_v2_b0_coco.py').write_text('')
     lines = []
-    plain = pvt_mm.seeing.logs.expect
     monkeypatch.setattr(
-        'pvt_mm.seeing.logs.expect',
-        lambda axes, *rest: (plain(axes, *rest), lines.extend(axes.lines)),
+        'pvt_mm.seeing.curves.expect',
+        lambda axes, *rest: (expect(axes, *rest), lines.extend(axes.lines)),
     )
     out = tmp_path / 'new/curves.png'
     argv = [tmp_path / 'a', tmp_path / 'b', '--out', out]
@@ -406,7 +408,7 @@ def test_features_of_a_name_and_of_a_trained_config(
     assert cv2.imread(str(out)).shape[1] == 1300
     cfg = load(configs['det'])
     torch.manual_seed(1)
-    model = features_cli.build(cfg)
+    model = features_input.build(cfg)
     state = {f'backbone.{k}': v for k, v in model.state_dict().items()}
     torch.save({'state_dict': state}, tmp_path / 'det.pth')
     argv += ['--stage', 2, '--block', 0, '--at', 3, 4, '--how', 'mean']

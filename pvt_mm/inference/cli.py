@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.progress import track
 
+from ..engine.arguments import add_cfg_options, count, share
 from ..engine.errors import UsageError
-from ..engine.options import Options
 from .coco import Ids, describe, objects
 from .output import CODECS, Film, Folder, check_names
 from .predictor import Predictor
@@ -46,30 +46,8 @@ def parser() -> argparse.ArgumentParser:
         help="COCO's annotation file of these images: results.json takes its "
         'image and category ids',
     )
-    p.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=Options,
-        metavar='KEY=VALUE',
-        help='change the config, as in tools/train.py',
-    )
+    add_cfg_options(p)
     return p
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f'{text} is not in 0..1')
-    return value
-
-
-def count(text: str) -> int:
-    """A whole number from 1 on."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'{text} is not 1 or more')
-    return value
 
 
 def main(argv: Sequence[str] | None = None) -> None:

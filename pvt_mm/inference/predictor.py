@@ -21,7 +21,7 @@ from ..engine.errors import UsageError
 from ..engine.gate import check_fit
 from ..engine.options import merge_options
 from ..engine.preflight import check_classes, datasets
-from ..seeing.paint import colours_of
+from ..seeing.canvas import colours_of
 
 # Scope of a config -> what its inferencer wants to draw with; we do it.
 VISUALIZERS = {'mmdet': 'DetLocalVisualizer', 'mmseg': 'SegLocalVisualizer'}

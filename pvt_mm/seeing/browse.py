@@ -14,15 +14,10 @@ from mmengine.runner import Runner, set_random_seed
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from ..data_check.files import by
 from ..data_check.guard import guard
-from .paint import (
-    Thing,
-    as_colour,
-    colours_of,
-    paint_labels,
-    paint_things,
-    with_title,
-)
+from .canvas import as_colour, colours_of, with_title
+from .paint import Thing, paint_labels, paint_things
 
 STRIPE = 6  # pixels: width of the stripes that mark padding
 
@@ -86,17 +81,17 @@ class Batches:
         """An input (C, H, W) and its truth -> what to show."""
         image = pixels(x, self.preprocessor)
         if not isinstance(truth, BaseDataElement):
-            return View('', image, truth, f'{size(image.shape)}')
+            return View('', image, truth, f'{by(image.shape[:2])}')
         known = truth.metainfo
         path = Path(known.get('img_path') or '')
         shape = known.get('img_shape', image.shape)[:2]
         if self.late and not self.training:
             enlarge_boxes(truth)
-        text = f'{path.name}, {size(known.get("ori_shape", shape))}'
-        text += f' to {size(shape)}'
+        text = f'{path.name}, {by(known.get("ori_shape", shape)[:2])}'
+        text += f' to {by(shape)}'
         text += ', flipped' if known.get('flip') else ''
         if tuple(shape) != image.shape[:2]:
-            text += f', padded to {size(image.shape)}'
+            text += f', padded to {by(image.shape[:2])}'
             image = striped(image, shape)
         return View(path.stem, image, truth, text)
 
@@ -201,8 +196,3 @@ def labelled(label: Tensor, names: tuple[str, ...]) -> str:
         for share, i in zip(shares.tolist(), places.tolist(), strict=True)
         if share
     )
-
-
-def size(shape: tuple[int, ...]) -> str:
-    """(H, W, ...) -> width x height, as people write it."""
-    return f'{shape[1]}x{shape[0]}'

@@ -8,12 +8,12 @@ from pathlib import Path
 from mmengine.registry import init_default_scope
 from rich.progress import track
 
+from ..engine.arguments import add_cfg_options, count
 from ..engine.building import building
 from ..engine.config_file import load_config
 from ..engine.errors import UsageError
-from ..engine.options import Options, merge_options
+from ..engine.options import merge_options
 from ..engine.preflight import check_data
-from ..inference.cli import count
 from .browse import Batches
 from .files import write_image
 
@@ -37,13 +37,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         '--seed', type=int, default=0, help='of order and augmentation; 0'
     )
-    p.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=Options,
-        metavar='KEY=VALUE',
-        help='change the config, as in tools/train.py',
-    )
+    add_cfg_options(p)
     return p
 
 

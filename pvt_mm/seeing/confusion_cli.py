@@ -14,13 +14,13 @@ from mmengine.config import Config
 from mmengine.fileio import load
 from mmengine.registry import DATASETS, init_default_scope
 
+from ..engine.arguments import add_cfg_options, share
 from ..engine.building import building
 from ..engine.config_file import load_config
 from ..engine.errors import UsageError
-from ..engine.options import Options, merge_options
+from ..engine.options import merge_options
 from ..engine.preflight import check_data
 from ..figures import pyplot, save
-from ..inference.cli import share
 from .confusion import (
     average_precision,
     detections,
@@ -62,13 +62,7 @@ def parser() -> argparse.ArgumentParser:
         default=0.5,
         help='least overlap of boxes that are the same object; 0.5',
     )
-    p.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=Options,
-        metavar='KEY=VALUE',
-        help='change the config, as in tools/train.py',
-    )
+    add_cfg_options(p)
     return p
 
 

@@ -2,25 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-import cv2
-import mmcv
-import numpy as np
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
-from ..backbones import build_backbone
-from ..backbones.build import FAMILIES
 from ..checkpoints import load_pretrained
 from ..checkpoints.zoo import ZOO
-from ..data_check.files import problem
-from ..engine.building import building
-from ..engine.config_file import load_config
-from ..engine.errors import UsageError
-from ..inference.cli import count
+from ..engine.arguments import count
 from .features import (
     attention,
     average,
@@ -30,10 +18,9 @@ from .features import (
     watched,
 )
 from .features_figure import Panel, draw_panels
+from .features_input import normalised, open_model, read
 from .logs_cli import check_picture
 
-# Of ImageNet's images in RGB, where a config says nothing else.
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 WAYS = {'pca': principal, 'mean': average}
 
 
@@ -94,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = parser().parse_args(argv)
     check_picture(args.out)
-    image, at = read(args)
+    image, at = read(args.image, args.side, args.at)
     backbone, mean, std = open_model(args.model)
     if args.weights:
         named = args.weights in ZOO
@@ -112,61 +99,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     one = args.stage is not None
     draw_panels(args.out, image, panels, at, title, wide=not one)
     print(f'maps and attention: {args.out}')
-
-
-def read(args: argparse.Namespace) -> tuple[np.ndarray, tuple[float, float]]:
-    """The image RGB (H, W, 3), resized, and the query as shares of it."""
-    if fault := problem(args.image):
-        raise UsageError(f'{args.image} {fault}')
-    image = mmcv.imread(args.image, channel_order='rgb')
-    height, width = image.shape[:2]
-    x, y = args.at or (width / 2, height / 2)
-    if not (0 <= x < width and 0 <= y < height):
-        raise UsageError(
-            f'--at {x:g} {y:g} is outside {args.image}, which has '
-            f'{width}x{height} pixels'
-        )
-    factor = args.side / max(height, width)
-    size = [max(1, round(side * factor)) for side in (width, height)]
-    small = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    image = cv2.resize(image, size, interpolation=small)
-    return image, (y / height, x / width)
-
-
-def open_model(name: str) -> tuple[nn.Module, tuple, tuple]:
-    """A backbone by name or config, and its mean and std of RGB."""
-    if name.startswith(tuple(FAMILIES)) and not Path(name).is_file():
-        try:
-            return build_backbone(name), MEAN, STD
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    cfg = load_config(name)
-    with building(cfg, name):
-        backbone = build(cfg)
-    if not hasattr(backbone, 'stages') or backbone.in_channels != 3:
-        raise UsageError(
-            f'{name}: the backbone must be PVT, PVTv2 or MPViT for images of '
-            '3 channels'
-        )
-    given = cfg.model.get('data_preprocessor') or {}
-    mean, std = given.get('mean') or MEAN, given.get('std') or STD
-    if given.get('bgr_to_rgb') or not given.get('mean'):
-        return backbone, mean, std
-    return backbone, mean[::-1], std[::-1]
-
-
-def build(cfg: Config) -> nn.Module:
-    """The backbone of a config; of a classifier, without class token."""
-    init_default_scope(cfg.get('default_scope') or 'mmengine')
-    backbone = {**cfg.model.backbone, 'init_cfg': None}
-    backbone.pop('class_token', None)  # its last stage has no map
-    return MODELS.build(backbone)
-
-
-def normalised(image: np.ndarray, mean: tuple, std: tuple) -> Tensor:
-    """RGB (H, W, 3) -> what a backbone takes, (1, 3, H, W)"""
-    x = (image - np.array(mean)) / np.array(std)
-    return torch.from_numpy(x).permute(2, 0, 1)[None].float()
 
 
 def look(

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 
 from ..engine.errors import UsageError
-from .logs import draw_runs, read_run, summary
+from .curves import draw_runs, summary
+from .logs import read_run
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import traceback
 
 WORKER = re.compile(
@@ -16,7 +17,9 @@ PEER = re.compile(
 
 def explain(error: BaseException | None) -> str | None:
     """What happened and what to do; None for a fault in the code itself."""
-    # torch raises in the middle of anything, which may hide it in its own
+    # torch's handler raises in the middle of anything, also of this
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # where it did, what it interrupted may have raised another error
     while error:
         sentence = explain_one(error)
         if sentence:
@@ -55,6 +58,6 @@ def explain_one(error: BaseException) -> str | None:
 
 def receives_data(error: BaseException) -> bool:
     """Whether a connection to a worker broke, while a batch came from it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    inside = any(frame.name == '_try_get_data' for frame in frames)
+    frames = traceback.walk_tb(error.__traceback__)
+    inside = any(f.f_code.co_name == '_try_get_data' for f, _ in frames)
     return inside and isinstance(error, OSError | EOFError)

@@ -51,7 +51,7 @@ setup(
             'ftfy',
             'regex',
         ],
-        'demo': ['gradio'],
+        'demo': ['gradio>=6'],
         'export': ['onnx', 'onnxruntime', 'onnxscript'],
         # Peers to compare with; set-up adds timm, without its torchvision.
         'test': [

@@ -78,5 +78,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         page.launch(server_name=args.host, server_port=args.port)
     except OSError as error:
         raise UsageError(
-            f'--port {args.port} cannot be used ({error}): give another one'
+            f'--port {args.port} cannot be used: give another one, or '
+            'end what listens there'
         ) from error

@@ -29,7 +29,10 @@ def make_page(models: Models) -> gradio.Blocks:
                 )
                 button = gradio.Button('Show', variant='primary')
             with gradio.Column():
-                picture = gradio.Image(label='result', interactive=False)
+                # a label and buttons would hide what is written there
+                picture = gradio.Image(
+                    show_label=False, buttons=[], interactive=False
+                )
                 table = gradio.Dataframe(
                     headers=['class', 'score, or share of the image'],
                     label='found',

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
+from mmengine.config import Config
 from mmengine.dist import get_world_size
 
 from ..data_check.examine import check_before, check_samples_of
@@ -129,8 +130,9 @@ def train(argv: Sequence[str] | None = None) -> None:
     start_processes(cfg, args.launcher)
     way = args.batch or default_way(args.cfg_options or {})
     fit_batch(cfg, get_world_size(), way)
+    runs = runner_type(cfg)
     with building(cfg, args.config):
-        runner = CarefulRunner.from_cfg(cfg)
+        runner = runs.from_cfg(cfg)
         check_channels(cfg.model, runner.model)
         check_dataset(cfg, runner.train_loop.dataloader.dataset)
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
@@ -143,6 +145,16 @@ def train(argv: Sequence[str] | None = None) -> None:
     # schedulers and evaluators are built when it starts
     with building(cfg, args.config, all_errors=False):
         runner.train()
+
+
+def runner_type(cfg: Config) -> type[CarefulRunner]:
+    """Who runs a training: one of its own if a strategy divides the model."""
+    if not cfg.get('strategy'):
+        return CarefulRunner
+    from .strategies import DividingRunner, prepare_strategy
+
+    prepare_strategy(cfg)
+    return DividingRunner
 
 
 def test(argv: Sequence[str] | None = None) -> None:

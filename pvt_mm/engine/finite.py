@@ -46,7 +46,8 @@ class FiniteHook(Hook):
         groups = optimizer.param_groups
         params = [param for group in groups for param in group['params']]
         grads = [p.grad for p in params if p.grad is not None]
-        if not finite(grads):
+        # of a divided model (FSDP) each process has some of the gradients
+        if anywhere(int(not finite(grads))):
             self.bad_step = True
             optimizer.zero_grad()
 

@@ -36,6 +36,7 @@ TOP_LEVEL = {
     'custom_imports',
     'find_unused_parameters',
     'model_wrapper_cfg',
+    'strategy',
     'sync_bn',
     'tta_model',
     'tta_pipeline',

@@ -6,34 +6,58 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce, get_world_size, init_dist
 from mmengine.logging import print_log
+from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
 
 from .errors import UsageError
 from .keys import walk
 
+# What started the processes -> what it sets for each, and how to start it.
+STARTERS = {
+    'pytorch': ('RANK', 'torchrun: tools/dist_train.sh CONFIG PROCESSES'),
+    'slurm': ('SLURM_PROCID', 'srun: tools/slurm_train.sh PARTITION ...'),
+    'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'mpirun'),
+}
+
 
 def start_processes(cfg: Config, launcher: str) -> None:
-    """Prepare the config for its launcher.
+    """Join the processes, and prepare the config for them.
 
-    mmengine puts every process on a GPU. Without one, the processes are
-    joined here through gloo, the model is wrapped without device ids, and
-    SyncBN becomes BN, because torch's SyncBatchNorm works on GPUs only.
+    They are joined before mmengine's Runner would do it, because what is
+    fitted to their number comes first.
+
+    Raises:
+        UsageError: the launcher needs a GPU, or did not start this process.
     """
     cfg.launcher = launcher
-    if launcher == 'none' or torch.cuda.is_available():
+    if launcher == 'none':
         return
-    if launcher != 'pytorch':
+    gpu = torch.cuda.is_available()
+    if not gpu and launcher != 'pytorch':
         raise UsageError(
             f'--launcher {launcher} needs a GPU; on the CPU start several '
             'processes with torchrun and --launcher pytorch'
         )
-    if 'RANK' not in os.environ:
+    variable, starter = STARTERS[launcher]
+    if variable not in os.environ:
         raise UsageError(
-            '--launcher pytorch is for processes that torchrun started: use '
-            'tools/dist_train.sh CONFIG PROCESSES'
+            f'--launcher {launcher}, but {variable} is not set: start the '
+            f'processes with {starter}'
         )
+    if gpu:
+        join_on_gpus(cfg, launcher)
+    else:
+        join_on_the_cpu(cfg)
+
+
+def join_on_the_cpu(cfg: Config) -> None:
+    """Join the processes through gloo; mmengine puts every one on a GPU.
+
+    The model is wrapped without device ids, and SyncBN becomes BN, because
+    torch's SyncBatchNorm works on GPUs only.
+    """
     distributed.init_process_group('gloo')
     unused = cfg.get('find_unused_parameters', False)
     cfg.model_wrapper_cfg = {
@@ -45,6 +69,14 @@ def start_processes(cfg: Config, launcher: str) -> None:
     }
     if replace_sync_bn(cfg.model):
         print_log('No GPU: every SyncBN is a BN in this run.')
+
+
+def join_on_gpus(cfg: Config, launcher: str) -> None:
+    """Join the processes as mmengine's Runner does, which then need not."""
+    settings = cfg.get('env_cfg') or {}
+    multiprocessing = settings.get('mp_cfg') or {}
+    set_multi_processing(**multiprocessing, distributed=True)
+    init_dist(launcher, **(settings.get('dist_cfg') or {}))
 
 
 def replace_sync_bn(model: MutableMapping[str, Any]) -> int:

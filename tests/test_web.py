@@ -127,7 +127,8 @@ def test_without_gradio_it_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['pvt_mm', 'demo'])
     assert verbs.main() == 1
     assert capsys.readouterr().err == (
-        "error: gradio is not installed: pip install 'pvt_mm[demo]'\n"
+        "error: gradio is not installed: pip install 'gradio>=6' (the extra "
+        'pvt_mm[demo])\n'
     )
 
 

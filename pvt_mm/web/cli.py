@@ -68,7 +68,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = parser().parse_args(argv)
     if find_spec('gradio') is None:
-        raise UsageError("gradio is not installed: pip install 'pvt_mm[demo]'")
+        raise UsageError(
+            "gradio is not installed: pip install 'gradio>=6' (the extra "
+            'pvt_mm[demo])'
+        )
     models = Models(choose(args), args.device)
     models.predictor(next(iter(models.runs)))  # a fault is said now
     from .page import make_page

@@ -473,6 +473,17 @@ def test_each_object_is_matched_once():
     assert list(match([], nothing, 0.3, 0.5)) == []
 
 
+def test_the_most_frequent_mistakes_are_named():
+    matrix = np.array([[5, 3, 0], [1, 8, 1], [4, 0, 0]])
+    names = (['a', 'b', 'no object'], ['a', 'b', 'not found'])
+    assert list(confusion_cli.mistakes(matrix, *names, most=3)) == [
+        'no object -> a: 4 (100 %)',
+        'a -> b: 3 (38 %)',
+        'b -> a: 1 (10 %)',
+    ]
+    assert not list(confusion_cli.mistakes(np.diag([1, 2, 3]), *names))
+
+
 def rows_of(path):
     return list(csv.reader(path.open()))
 

@@ -4,7 +4,7 @@ import argparse
 import csv
 import io
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = list(table(names, columns))
     for row in rows:
         print(aligned(row))
+    for mistake in mistakes(matrix, *axes):
+        print(mistake)
     write_csv(args.out / 'classes.csv', rows)
     head = ['true \\ found', *axes[1]]
     body = [
@@ -149,6 +151,19 @@ def analyse(
     return matrix, {'objects': counts, **scores}
 
 
+def mistakes(
+    matrix: np.ndarray, true: list[str], found: list[str], most: int = 5
+) -> Iterator[str]:
+    """The cells beside the diagonal that are fullest, in words."""
+    wrong = matrix * (1 - np.eye(len(matrix), dtype=int))
+    totals = matrix.sum(1)
+    for place in np.argsort(-wrong, axis=None, kind='stable')[:most]:
+        row, column = np.unravel_index(place, wrong.shape)
+        if count := wrong[row, column]:
+            share = f'{100 * count / totals[row]:.0f} %'
+            yield f'{true[row]} -> {found[column]}: {count} ({share})'
+
+
 def aligned(row: Sequence[str]) -> str:
     """A row of the table for a terminal."""
     return f'{row[0]:24}' + ''.join(f'{value:>12}' for value in row[1:])
@@ -173,12 +188,12 @@ def draw(
     """
     shares = 100 * matrix / matrix.sum(1, keepdims=True).clip(1)
     few = len(matrix) <= FEW
-    side = max(6, (0.55 if few else 0.17) * len(matrix) + 2.5)
+    side = max(6, (0.55 if few else 0.18) * len(matrix) + 2.5)
     figure, plot = pyplot.subplots(
         figsize=(side + 0.5, side), layout='constrained'
     )
     shown = plot.imshow(shares, cmap='Blues', vmin=0, vmax=100)
-    size = 8 if few else 6
+    size = 8 if few else 7
     plot.set_yticks(range(len(axes[0])), axes[0], fontsize=size)
     plot.set_xticks(range(len(axes[1])), axes[1], fontsize=size, rotation=90)
     plot.set(xlabel='found', ylabel='true')

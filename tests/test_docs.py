@@ -270,9 +270,12 @@ def test_what_is_said_of_others_is_in_their_sources():
     for library in ('mmdet', 'mmseg'):
         assert 'mpvit.py' not in folder(f'{library}/models/backbones')
     assert 'pvt.py' not in folder('mmseg/models/backbones')
-    taken = Config({'model': {'type': 'A'}})
-    taken.merge_from_dict({'model.no_such_key': 1})
-    assert taken.model.no_such_key == 1
+    taken = Config({'train_cfg': {'max_epochs': 12}})
+    taken.merge_from_dict({'tran_cfg.max_epochs': 1})  # mmengine's, misspelt
+    assert taken.tran_cfg.max_epochs == 1
+    assert 'merge_from_dict(args.cfg_options)' in source(
+        'mmseg/.mim/tools/train.py'
+    )
 
 
 def test_what_is_said_of_timm_and_transformers_is_in_their_sources():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import files
 from leaves import backbone, model
 from mmengine.dist import get_backend
 from mmengine.registry import MODELS, STRATEGIES
@@ -33,6 +34,7 @@ from pvt_mm.analysis import scale
 from pvt_mm.engine import strategies
 from pvt_mm.engine.cli import runner_type
 from pvt_mm.engine.errors import UsageError
+from pvt_mm.engine.keys import walk
 from pvt_mm.engine.processes import replace_sync_bn, start_processes
 from pvt_mm.home import CONFIGS
 
@@ -94,6 +96,23 @@ def test_fsdp_trains_as_whole_models_do(tmp_path, config):
 
 
 @pytest.mark.parametrize(
+    ('name', 'key', 'value'),
+    [
+        ('patient.py', 'env_cfg.dist_cfg.timeout', 3600),
+        ('port.py', 'env_cfg.dist_cfg.port', 29511),
+        ('divided.py', 'strategy.type', 'FSDPStrategy'),
+        ('zero.py', 'strategy.type', 'DeepSpeedStrategy'),
+    ],
+)
+def test_fragments_of_the_page(tmp_path, name, key, value):
+    text = files(ROOT / 'docs/distributed.md')[name]
+    (tmp_path / name).write_text(text)
+    cfg = load(tmp_path / name)
+    assert dict(walk(cfg))[key] == value
+    assert cfg.model.backbone.type in ('MPViT', 'PVTv2')
+
+
+@pytest.mark.parametrize(
     ('change', 'part'),
     [
         (dict(strategy=dict(type='ColossalAIStrategy')), 'FSDPStrategy, Deep'),
@@ -125,7 +144,10 @@ def test_deepspeed_clips_and_accumulates_itself(monkeypatch):
     assert cfg.strategy.gradient_accumulation_steps == 4
     assert cfg.strategy.gradient_clipping == 5.0
     assert set(cfg.strategy) - {'type'} <= set(taken)
-    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.resume = True
+    with pytest.raises(UsageError, match='DeepSpeed saves folders'):
+        runner_type(cfg)
+    cfg.resume, cfg.optim_wrapper.type = False, 'AmpOptimWrapper'
     with pytest.raises(UsageError, match='bf16'):
         runner_type(cfg)
 

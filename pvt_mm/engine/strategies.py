@@ -120,6 +120,11 @@ def prepare_deepspeed(cfg: Config) -> None:
             "strategy.type='DeepSpeedStrategy' needs DeepSpeed, which is not "
             'installed: pip install deepspeed, or take FSDPStrategy'
         )
+    if cfg.get('resume'):
+        raise UsageError(
+            f'--resume cannot read {cfg.load_from}: DeepSpeed saves folders; '
+            'leave --resume out, or take FSDPStrategy from the beginning'
+        )
     wrapper, strategy = cfg.optim_wrapper, cfg.strategy
     if wrapper.type not in ('OptimWrapper', 'DeepSpeedOptimWrapper'):
         raise UsageError(

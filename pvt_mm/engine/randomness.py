@@ -4,8 +4,6 @@ A run that continues from a checkpoint then draws the same numbers as one
 that was never stopped, and sees the same images in the same order.
 """
 
-from itertools import chain, repeat
-
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
@@ -70,18 +68,38 @@ class PlaceSeedHook(Hook):
         seed_all(place_seed(runner.seed, runner.iter))
 
 
-def go_on(runner, batches: PlacedBatchSampler) -> None:
-    """Restart the data of a run without epochs at the run's place.
+class GoingOn(_InfiniteDataloaderIterator):
+    """The batches after the first ones, which are given unread.
 
     mmengine's loop asks for as many batches as have been trained on, to
-    throw them away. It gets placeholders, then the next batch.
+    throw them away; onedl-mmengine's asks to skip them.
+
+    Args:
+        loader: begins with the first batch that is not behind.
+        behind: number of batches that have been trained on.
     """
+
+    def __init__(self, loader, behind: int) -> None:
+        super().__init__(loader)
+        self.behind = behind
+
+    def __next__(self):
+        if self.behind:
+            self.behind -= 1
+            return None
+        return super().__next__()
+
+    def skip_iter(self, num_iters: int) -> None:
+        self.behind -= num_iters
+
+
+def go_on(runner, batches: PlacedBatchSampler) -> None:
+    """Restart the data of a run without epochs at the run's place."""
     loop, loader = runner.train_loop, runner.train_dataloader
     loop.dataloader_iterator = None  # ends its workers
     epoch, skip = batches.divide(runner.iter)
     batches.go_to(runner.iter, skip)
     if hasattr(batches.sampler, 'set_epoch'):
         batches.sampler.set_epoch(epoch)
-    iterator = _InfiniteDataloaderIterator(loader)
-    iterator._epoch = epoch
-    loop.dataloader_iterator = chain(repeat(None, runner.iter), iterator)
+    loop.dataloader_iterator = GoingOn(loader, runner.iter)
+    loop.dataloader_iterator._epoch = epoch

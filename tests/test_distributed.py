@@ -31,7 +31,7 @@ from small_runs import (
 from torch import distributed, nn
 
 from pvt_mm.analysis import scale
-from pvt_mm.engine import strategies
+from pvt_mm.engine import finite, strategies
 from pvt_mm.engine.cli import runner_type
 from pvt_mm.engine.errors import UsageError
 from pvt_mm.engine.keys import walk
@@ -83,7 +83,10 @@ def test_fsdp_trains_as_whole_models_do(tmp_path, config):
         assert [outcome(process) for process in both] == [0, 0]
         if name == 'divided':
             shutil.copy(tmp_path / name / 'epoch_1.pth', resumed)
-    last = 'epoch_2.pth'
+    last, logs = 'epoch_2.pth', ('whole.log0', 'divided.log0')
+    norms_of_all = [gradients(tmp_path / log) for log in logs]
+    assert len(norms_of_all[0]) == 4
+    assert norms_of_all[0] == pytest.approx(norms_of_all[1], rel=1e-5)
     whole, _ = weights(tmp_path / 'whole' / last)
     parts, moments = weights(tmp_path / 'divided' / last)
     before, _ = weights(tmp_path / 'divided' / 'epoch_1.pth')
@@ -150,6 +153,18 @@ def test_deepspeed_clips_and_accumulates_itself(monkeypatch):
     cfg.resume, cfg.optim_wrapper.type = False, 'AmpOptimWrapper'
     with pytest.raises(UsageError, match='bf16'):
         runner_type(cfg)
+
+
+@pytest.mark.parametrize('elsewhere', [0, 1])
+def test_a_step_is_left_out_by_all_processes_or_none(monkeypatch, elsewhere):
+    """Of a divided model only one may have the gradient that is not finite."""
+    monkeypatch.setattr(finite, 'anywhere', lambda bad: max(bad, elsewhere))
+    weight = nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    hook = finite.FiniteHook()
+    hook.look(torch.optim.SGD([weight], 1.0), (), {})
+    assert hook.bad_step == bool(elsewhere)
+    assert (weight.grad is None) == bool(elsewhere)
 
 
 def test_processes_on_gpus_are_joined_before_the_batch_is_fitted(monkeypatch):

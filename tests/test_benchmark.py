@@ -34,6 +34,7 @@ from pvt_mm.benchmark.shares import (
     write_shares,
 )
 from pvt_mm.engine.errors import UsageError
+from pvt_mm.home import HOME
 
 PEERS = [
     ('pvt_v2_b0', ['ours', 'ours with_cp', 'timm', 'transformers']),
@@ -198,6 +199,15 @@ def test_page_and_readme_are_written(tmp_path):
     assert (
         readme.read_text().startswith('a\n') and 'timm' in readme.read_text()
     )
+
+
+def test_kept_results_and_page_agree():
+    found = read_rows(HOME / page.ROWS)
+    text = (HOME / page.PAGE).read_text()
+    assert report.goals_table(found) in text
+    assert report.goals_table(found) in (HOME / 'README.md').read_text()
+    assert report.rows_table(found) in text
+    assert shares_table(read_shares(HOME / page.SHARES)) in text
 
 
 def test_kinds_of_work():

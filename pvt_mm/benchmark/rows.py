@@ -1,7 +1,7 @@
 """Measurements as data: results/benchmark.csv."""
 
 import csv
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -97,11 +97,13 @@ def remembered(
     return saved, None if peak is None else peak / MIB
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Keep rows as csv."""
+def write_rows(
+    path: Path, rows: Iterable[tuple], fields: Sequence[str] = Row._fields
+) -> None:
+    """Keep rows with these fields as csv."""
     with open(path, 'w', newline='') as file:
         writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(Row._fields)
+        writer.writerow(fields)
         for row in rows:
             writer.writerow(
                 f'{v:.5g}' if isinstance(v, float) else v for v in row

@@ -18,6 +18,7 @@ from .cases import US, Case
 from .contestants import enter
 from .measure import run
 from .report import markdown
+from .rows import write_rows
 
 # Kind of work: beginnings of the names of PyTorch's operators.
 KINDS = {
@@ -35,6 +36,7 @@ KINDS = {
     'sums, scalings': ('add', 'mul', 'sum', 'div', 'mean'),
 }
 OTHER = 'all else'
+RATED = ('products', 'attention')  # PyTorch miscounts depthwise gradients
 
 ATTENTION = '_scaled_dot_product_flash_attention_for_cpu'
 # PyTorch itself counts the attention of GPUs only.
@@ -90,7 +92,8 @@ def shares(case: Case) -> list[Share]:
     flops: dict[str, float] = dict.fromkeys(found, 0)
     for operator, count in counter.get_flop_counts()['Global'].items():
         kind = kind_of(str(operator).replace('.', '::', 1))
-        flops[kind] = flops.get(kind, 0) + count
+        if kind in RATED:
+            flops[kind] += count
     total = sum(found.values())
     return [
         Share(
@@ -131,13 +134,7 @@ def cell(share: Share) -> str:
 
 def write_shares(path: Path, found: Iterable[Share]) -> None:
     """Keep them as csv."""
-    with open(path, 'w', newline='') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(Share._fields)
-        for share in found:
-            writer.writerow(
-                f'{v:.4g}' if isinstance(v, float) else v for v in share
-            )
+    write_rows(path, found, Share._fields)
 
 
 def read_shares(path: Path) -> list[Share]:

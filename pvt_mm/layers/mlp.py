@@ -17,7 +17,6 @@ BAND = 12 * 2**20
 torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
 
-
 class Mlp(nn.Module):
     """Two linear layers with GELU between them.
 

@@ -136,4 +136,4 @@ def test_a_thousand_images_of_as_many_sizes(variant, record_property):
     infer = torch.no_grad()(golden.build(variant).eval())
     found = slope(infer, some_sizes(1000, 1000), warm=500)
     record_property('KiB per image', found)
-    assert found < 50
+    assert found < 20

@@ -289,6 +289,28 @@ def test_second_signal_is_obeyed(monkeypatch):
     assert hook.signum == signal.SIGINT
 
 
+def test_worker_that_ends_with_its_trainer_is_no_error(monkeypatch):
+    """Both signals are there before Python looks at either."""
+    wrong = []
+    monkeypatch.setattr(sys, 'unraisablehook', wrong.append)
+    hook = stopping.StopHook()
+    hook.process = os.getpid()
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, hook.receive),
+        signal.SIGCHLD: signal.signal(signal.SIGCHLD, wrong.append),
+    }
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, before)
+        for signum in before:
+            os.kill(os.getpid(), signum)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, before)
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    assert hook.signum == signal.SIGTERM
+    assert wrong == []
+
+
 @pytest.mark.parametrize(
     ('text', 'part'),
     [

@@ -197,6 +197,14 @@ def test_bands_under_torch_func(bands):
     torch.testing.assert_close(single[:, 0], expected)
 
 
+def test_product_of_a_single_token(monkeypatch):
+    monkeypatch.setattr(linear, 'WANTED', True)
+    layer = linear.Linear(3, 2)
+    x = torch.randn(4, 3)
+    for token, y in zip(x, layer(x), strict=True):
+        torch.testing.assert_close(layer(token), y)
+
+
 def test_the_last_product_is_not_made_again(bands, monkeypatch):
     made = []
     product = linear.PRODUCT

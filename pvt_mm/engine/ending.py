@@ -36,7 +36,7 @@ def run(main: Callable[[], None]) -> int:
         print(f'error: {fault}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print('stopped; --resume continues a training run', file=sys.stderr)
+        print('stopped by Ctrl-C', file=sys.stderr)
         return 130
     return 0
 

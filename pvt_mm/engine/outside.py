@@ -18,7 +18,7 @@ PEER = re.compile(
 def explain(error: BaseException | None) -> str | None:
     """What happened and what to do; None for a fault in the code itself."""
     # torch's handler raises in the middle of anything, also of this
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    ignore_children()
     # where it did, what it interrupted may have raised another error
     while error:
         sentence = explain_one(error)
@@ -26,6 +26,15 @@ def explain(error: BaseException | None) -> str | None:
             return sentence
         error = error.__context__
     return None
+
+
+def ignore_children() -> None:
+    """The death of a worker is no error from now on.
+
+    By a handler, not by SIG_DFL: Python reports a signal that came before
+    its handler was taken away.
+    """
+    signal.signal(signal.SIGCHLD, lambda *_: None)
 
 
 def explain_one(error: BaseException) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from .outside import ignore_children
 from .processes import anywhere
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -70,7 +71,7 @@ class StopHook(Hook):
         self.signum, self.since = signum, time.monotonic()
         # workers may have got the signal as well: torch's handler would
         # raise an error in the middle of this iteration
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        ignore_children()
         os.write(2, b'stopping after this iteration; again: at once\n')
 
     def after_train_iter(self, runner, *args: Any, **kwargs: Any) -> None:

@@ -87,6 +87,7 @@ def use_onednn(x: Tensor, weight: Tensor) -> bool:
         and WANTED
         and x.device.type == 'cpu'
         and x.dtype == weight.dtype == torch.float32
+        and x.dim() > 1
         and x.numel() > 0
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled('cpu')

@@ -7,13 +7,14 @@ VENV := .venv$(if $(filter-out upstream,$(STACK)),-$(STACK))
 PYTHONS := $(or $(PYTHON),python3.11 python3 python3.12 python3.13)
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help setup train test test-slow benchmark lint doctor
+.PHONY: help setup wheels train test test-slow benchmark lint doctor
 
 help:
 	@echo 'make train    train a detector on drawn images and show its AP'
 	@echo 'make test     run the tests'
 	@echo 'make test-slow  run those that take minutes'
 	@echo 'make setup    only set up .venv (the others do it too)'
+	@echo 'make wheels   put wheels for another environment into dist'
 	@echo 'make benchmark  measure speed and memory beside other libraries'
 	@echo 'make lint     check the style of the code'
 	@echo 'make doctor   say what is wrong with the installed libraries'
@@ -28,6 +29,9 @@ setup:
 	    'Ubuntu: apt-get install python3.11 python3.11-venv' \
 	    'python3.11-dev) or name it: make PYTHON=/path/to/python.' >&2; \
 	exit 1
+
+wheels: setup
+	@PVT_MM_STACK='$(STACK)' $(VENV)/bin/python tools/gather_wheels.py
 
 train: setup
 	$(VENV)/bin/python tools/demo.py

@@ -26,13 +26,14 @@ setup(
     exclude_package_data={
         'pvt_mm': [
             '.mim/tools/demo.py',
+            '.mim/tools/gather_wheels.py',
             '.mim/tools/*mmcv.py',
             '.mim/tools/render_*.py',
             '.mim/tools/set_up.py',
         ]
     },
     entry_points={'console_scripts': ['pvt_mm = pvt_mm.verbs:main']},
-    install_requires=['numpy', 'rich', 'safetensors'],
+    install_requires=['numpy', 'rich', 'safetensors', 'torch>=2.4'],
     extras_require={
         'upstream': [
             'mmengine==0.10.7',

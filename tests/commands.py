@@ -20,7 +20,7 @@ INLINE = re.compile(
 )
 STARTS = re.compile(r"start\('([\w-]+)'\)")
 # Programs of others, which a page may name as they are.
-OTHERS = {'source', 'git', 'cd', 'pre-commit', 'rm', 'apt-get', 'mkdir'}
+OTHERS = {'sed', 'source', 'git', 'cd', 'pre-commit', 'rm', 'apt-get', 'mkdir'}
 
 
 class Parsed(Exception):

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -126,55 +127,74 @@ def test_page_of_weights_has_each_dialect():
     assert said == {(d.name, d.family) for d in DIALECTS}
 
 
-VERBS_OF_OWN_DATA = {
-    'objects': ['check-dataset', 'train', 'test', 'infer'],
-    'labels': ['check-dataset', 'train', 'test'],
+STEPS = {
+    'garden_objects': 'check-dataset browse-dataset train analyze-log test '
+    'infer export',
+    'garden_labels': 'check-dataset train test export',
+    'photo_objects': 'train',
+    'photo_labels': 'train',
 }
-TINY = {
-    'garden_objects.py': (
-        'train_cfg.max_epochs=1',
-        'train_dataloader.dataset.pipeline.2.scale=(64,64)',
-        'val_dataloader.dataset.pipeline.1.scale=(64,64)',
-    ),
-    'garden_labels.py': ('train_cfg.max_iters=2', 'train_cfg.val_interval=2'),
+SCORE = {
+    'objects': r'coco/bbox_mAP|results of the whole dataset is empty',
+    'labels': r'mIoU: +[\d.]+',
 }
+# What makes a command of the page small, by its verb and its config.
+SIZE = '(64,64)'
+NO_WORKERS = tuple(
+    f'{split}_dataloader.{key}'
+    for split in ('train', 'val')
+    for key in ('num_workers=0', 'persistent_workers=False')
+)
 SMALL = {
-    'test': (
-        'test_dataloader.dataset.pipeline.1.scale=(64,64)',
-        'test_dataloader.num_workers=0',
-        'test_dataloader.persistent_workers=False',
+    ('train', 'garden_objects'): (
+        'train_cfg.max_epochs=1',
+        f'train_dataloader.dataset.pipeline.2.scale={SIZE}',
+        f'val_dataloader.dataset.pipeline.1.scale={SIZE}',
     ),
-    'infer': ('test_dataloader.dataset.pipeline.1.scale=(64,64)',),
-    'train': (
-        'train_dataloader.num_workers=0',
-        'train_dataloader.persistent_workers=False',
-        'val_dataloader.num_workers=0',
-        'val_dataloader.persistent_workers=False',
+    ('train', 'photo_objects'): (
+        *NO_WORKERS,
+        'train_cfg.max_epochs=1',
+        f'train_dataloader.dataset.pipeline.2.scale={SIZE}',
+        f'val_dataloader.dataset.pipeline.1.scale={SIZE}',
+    ),
+    ('train', 'garden_labels'): (
+        'train_cfg.max_iters=2',
+        'train_cfg.val_interval=2',
+        'default_hooks.checkpoint.interval=2',
+    ),
+    ('train', 'photo_labels'): (
+        *NO_WORKERS,
+        'train_cfg.max_iters=2',
+        'train_cfg.val_interval=2',
+    ),
+    ('test', 'garden_objects'): (
+        f'test_dataloader.dataset.pipeline.1.scale={SIZE}',
+    ),
+    ('infer', 'garden_objects'): (
+        f'test_dataloader.dataset.pipeline.1.scale={SIZE}',
     ),
 }
 
 
 @pytest.fixture(scope='module')
 def garden(tmp_path_factory):
-    """A folder with the files of docs/own_data.md and its drawn data."""
+    """A folder with the files of docs/own_data.md and fewer drawn images."""
     root = tmp_path_factory.mktemp('garden')
     for name, code in files(DOCS / 'own_data.md').items():
-        (root / name).write_text(code)
+        fewer = code.replace(
+            "'train': 240, 'val': 24", "'train': 32, 'val': 8"
+        )
+        assert (fewer != code) == (name == 'draw_garden.py')
+        (root / name).write_text(fewer)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         exec((root / 'draw_garden.py').read_text(), {})
     return root
 
 
-@pytest.mark.parametrize(
-    ('part', 'score'),
-    [
-        ('objects', r'coco/bbox_mAP|results of the whole dataset is empty'),
-        ('labels', r'mIoU: +[\d.]+'),
-    ],
-)
+@pytest.mark.parametrize('name', STEPS)
 def test_own_data_goes_from_drawing_to_a_score(
-    part, score, garden, weights, monkeypatch, capsys
+    name, garden, weights, monkeypatch, capsys
 ):
     """Every line of docs/own_data.md, with fewer and smaller steps."""
     monkeypatch.chdir(garden)
@@ -183,31 +203,40 @@ def test_own_data_goes_from_drawing_to_a_score(
         line
         for _, code in blocks(DOCS / 'own_data.md', 'bash')
         for line in code.splitlines()
-        if f'garden_{part}' in line
+        if name in line
     ]
-    assert [line.split()[3] for line in lines] == VERBS_OF_OWN_DATA[part]
+    for line in [line for line in lines if line.startswith('sed ')]:
+        subprocess.run(line, shell=True, check=True)
+        lines.remove(line)
+    assert [line.split()[3] for line in lines] == STEPS[name].split()
     for line in lines:
-        line = line.replace('epoch_12', 'epoch_1')
-        run(line.replace('iter_2000', 'iter_2').split(), monkeypatch)
+        line = line.replace('epoch_10', 'epoch_1').replace('900', '2')
+        line = line.replace('--check', '--fixed --size 64 64')
+        run(line.split(), name, monkeypatch)
     said = ''.join(capsys.readouterr())
-    assert '40 images read; 0 to mend' in said
-    assert re.search(score, said)
-    (painted,) = garden.rglob(f'painted_{part}')
-    assert len(list(painted.rglob('*.*g'))) == 8
-    if part == 'labels':
-        assert len(list((garden / 'labels_found').glob('*.png'))) == 8
-    else:
+    kind = name.partition('_')[2]
+    assert re.search(SCORE[kind], said)
+    if name == 'garden_objects':
+        assert '40 images read; 0 to mend' in said
+        assert len(list((garden / 'browsed').rglob('*.*g'))) == 8
+        assert (garden / 'curves.png').is_file()
         assert len(list((garden / 'found').rglob('*.jpg'))) == 8
+        assert (garden / 'garden.onnx').is_file()
+    if name == 'garden_labels':
+        assert len(list((garden / 'labels_found').glob('*.png'))) == 8
+        assert (garden / 'labels.onnx').is_file()
+    if name.startswith('garden'):
+        (painted,) = garden.rglob(f'painted_{kind}')
+        assert len(list(painted.rglob('*.*g'))) == 8
 
 
-def run(words, monkeypatch):
+def run(words, name, monkeypatch):
     """A command of the page, in this process and in tiny form."""
     verb = words[3]
-    options = [*SMALL.get(verb, ())]
-    if verb == 'train':
-        options += TINY[words[4]]
-    words += ['--cfg-options', *options] if options else []
-    monkeypatch.setattr(sys, 'argv', words[3:])
+    options = list(SMALL.get((verb, name), ()))
+    if options and '--cfg-options' not in words:
+        words.append('--cfg-options')
+    monkeypatch.setattr(sys, 'argv', words[3:] + options)
     # what a process of its own would not have: mmengine's one visualizer
     for visualizer in (DetLocalVisualizer, SegLocalVisualizer):
         visualizer._instance_dict.clear()

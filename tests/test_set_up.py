@@ -247,6 +247,35 @@ def pins(name):
     return found
 
 
+def test_wheels_for_another_environment(tools, monkeypatch, tmp_path, capsys):
+    set_up, build_mmcv = tools
+    import gather_wheels
+
+    mmcv = f'{build_mmcv.FILE}-cp{sys.version_info[0]}{sys.version_info[1]}'
+    (tmp_path / f'{mmcv}-any.whl').write_text('operators')
+    monkeypatch.setenv('PVT_MM_WHEELS', str(tmp_path))
+    monkeypatch.setattr(set_up, 'CACHE', tmp_path / 'cache')
+    dist = tmp_path / 'dist'
+    monkeypatch.setattr(gather_wheels, 'DIST', dist)
+
+    def run(*command):
+        assert 'wheel' in command and command[-1] == ROOT
+        (dist / 'pvt_mm-9-any.whl').touch()
+        return 0
+
+    monkeypatch.setattr(gather_wheels, 'run', run)
+    gather_wheels.main()
+    assert (dist / f'{mmcv}-any.whl').read_text() == 'operators'
+    assert (dist / 'constraints.txt').is_file()
+    assert (
+        f'pip install -c dist/constraints.txt dist/{mmcv}-any.whl '
+        "'dist/pvt_mm-9-any.whl[upstream]'"
+    ) in capsys.readouterr().out
+    monkeypatch.setattr(gather_wheels, 'run', lambda *command: 1)
+    with pytest.raises(set_up.Stop, match='could not build the wheel'):
+        gather_wheels.main()
+
+
 def test_pins_are_complete_and_installed():
     installed = pins('constraints.txt')
     names = ['mmengine', 'mmcv', 'mmdet', 'mmsegmentation', 'setuptools']

@@ -1,0 +1,42 @@
+"""Puts what another environment needs into dist: two wheels and the pins.
+
+Called by make wheels with the Python of the environment that set_up.py made;
+prints the line that installs them. PVT_MM_STACK as there.
+"""
+
+import shutil
+
+from build_mmcv import CACHE, ROOT, STACK, Stop, key
+from set_up import PINS, PYTHON, run, wheels
+
+DIST = ROOT / 'dist'
+
+
+def main() -> None:
+    DIST.mkdir(exist_ok=True)
+    files = [mmcv(), *PINS]
+    for file in files:
+        shutil.copy(file, DIST)
+    command = [PYTHON, '-m', 'pip', 'wheel', '-qq', '--no-deps']
+    command += ['--no-build-isolation', '--wheel-dir', DIST, ROOT]
+    if run(*command):
+        raise Stop('pip could not build the wheel of pvt_mm: see above why.')
+    own = max(DIST.glob('pvt_mm-*.whl'), key=lambda file: file.stat().st_mtime)
+    pins = ' '.join(f'-c dist/{file.name}' for file in PINS)
+    print(
+        'dist: two wheels and their pins. In an environment of this Python:\n'
+        f"  pip install {pins} dist/{files[0].name} 'dist/{own.name}[{STACK}]'"
+    )
+
+
+def mmcv():
+    """A wheel of mmcv with operators, built if there is none."""
+    if not wheels(key()):
+        folder = CACHE / 'wheels' / key()
+        if run(PYTHON, ROOT / 'tools/build_mmcv.py', folder):
+            raise SystemExit(1)
+    return wheels(key())[-1]
+
+
+if __name__ == '__main__':
+    main()

@@ -1,6 +1,7 @@
 """The pages: commands that work, links that lead somewhere, code that runs."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 from commands import ROOT, blocks, commands, files, parse, resolve
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
+from mmengine.fileio.backends import LocalBackend
 from mmseg.visualization import SegLocalVisualizer
 
 import pvt_mm
@@ -299,6 +301,9 @@ def test_what_is_said_of_others_is_in_their_sources():
     for library in ('mmdet', 'mmseg'):
         assert 'mpvit.py' not in folder(f'{library}/models/backbones')
     assert 'pvt.py' not in folder('mmseg/models/backbones')
+    written = inspect.getsource(LocalBackend.put)
+    assert "open(filepath, 'wb')" in written  # in place
+    assert 'onnx' not in ''.join(folder('mmdet/.mim/tools'))
     taken = Config({'train_cfg': {'max_epochs': 12}})
     taken.merge_from_dict({'tran_cfg.max_epochs': 1})  # mmengine's, misspelt
     assert taken.tran_cfg.max_epochs == 1

@@ -117,6 +117,15 @@ def test_onnx_is_the_model_at_any_size(pair):
     assert [output.name for output in graph.output] == ['low', 'high']
 
 
+def test_class_tokens_come_for_each_image():
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(type='PVT', arch=REDUCED, class_token=True, out_indices=(1,))
+    )
+    program = trace(model.eval(), 3, None)
+    assert_equal(model, check.runner(to_pt2(program, {}), '.pt2'))
+
+
 @pytest.mark.parametrize('cells', [1, 2, 3, 6, 7, (2, 5)])
 def test_grid_pools_are_pytorchs(cells):
     torch.manual_seed(0)
@@ -223,6 +232,21 @@ def test_of_a_detector_backbone_and_neck(tmp_path):
     assert not any('head' in n for n, _ in found.model.named_parameters())
 
 
+def test_maps_beyond_the_backbone_need_larger_images(tmp_path):
+    config = tmp_path / 'detector.py'
+    config.write_text(
+        "_base_ = 'pvt_mm::retinanet_pvt_v2_b0_coco.py'\n"
+        f'model = dict({BACKBONE} neck=dict(in_channels=[16, 32, 40, 64]))'
+    )
+    found = subject(str(config), None)
+    assert found.smallest == 256
+    program = trace(found.model, 3, None, found.smallest)
+    run = check.runner(to_pt2(program, {}), '.pt2')
+    for shape in check.shapes(3, None, found.smallest)[:4]:
+        assert check.difference(found.model, run, shape) < 1e-4
+    assert subject('pvt_v2_b0', None).smallest == 64
+
+
 def test_of_a_foreign_backbone_nothing(tmp_path):
     config = tmp_path / 'other.py'
     config.write_text("""
@@ -322,4 +346,4 @@ def test_a_folder_that_takes_nothing_is_one_sentence(tmp_path, monkeypatch):
 @pytest.mark.parametrize('name', [*golden.DENSE, *SEGMENTORS, *OTHERS])
 def test_every_variant(name, suffix, tmp_path):
     words = [name, '--out', str(tmp_path / f'x{suffix}'), '--check']
-    cli.main([*words, '--size', '64', '64'])  # an error if they differ
+    cli.main([*words, '--size', '256', '256'])  # an error if they differ

@@ -128,7 +128,7 @@ class ClassTokenStage(PVTStage):
         x, size = self.patch_embed(x)
         token = self.cls_token + self.pos_embed[:, : self.class_rows]
         x = x + self.positions(size)
-        x = torch.cat([token.expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([token.expand(x.shape[0], -1, -1), x], dim=1)
         x = self.norm(self.blocks(x, size)[:, :1])
         return to_map(x, (1, 1))
 

@@ -16,7 +16,8 @@ from .subject import Subject
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 
 LIMIT = 1e-4  # of the largest value of a result
-SIZES = ((64, 64), (75, 203), (96, 128), (101, 135), (224, 224))
+# Pixels more than the smallest image has.
+MORE = ((0, 0), (11, 139), (32, 64), (37, 71), (160, 160))
 
 
 def runner(data: bytes, suffix: str) -> Run:
@@ -50,12 +51,16 @@ def outputs(model: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
 
 
 def shapes(
-    channels: int, size: tuple[int, int] | None
+    channels: int, size: tuple[int, int] | None, smallest: int
 ) -> list[tuple[int, ...]]:
     """Of images to compare with; that size only, if there is one."""
     if size:
         return [(1, channels, *size)]
-    return [(batch, channels, *side) for side in SIZES for batch in (1, 2)]
+    return [
+        (batch, channels, smallest + height, smallest + width)
+        for height, width in MORE
+        for batch in (1, 2)
+    ]
 
 
 def difference(model: nn.Module, run: Run, shape: tuple[int, ...]) -> float:
@@ -102,7 +107,7 @@ def compare(
         UsageError: it gives something else than the model.
     """
     channels, worst = found.backbone.in_channels, 0.0
-    wanted = shapes(channels, size)
+    wanted = shapes(channels, size, found.smallest)
     for shape in wanted:
         worst = max(worst, difference(found.model, run, shape))
         if not worst <= LIMIT:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..engine.errors import UsageError
 from ..engine.saving import AtomicBackend
 from .check import compare, runner
-from .program import SMALLEST, to_onnx, to_pt2, trace
+from .program import to_onnx, to_pt2, trace
 from .subject import Subject, subject
 
 # What a kind of file needs beside torch, to be written and to be run.
@@ -117,7 +117,7 @@ def check_size(
     found: Subject, size: tuple[int, int], fixed: bool
 ) -> tuple[int, int] | None:
     """The only size of the image, or None for any."""
-    least = found.backbone.smallest if fixed else SMALLEST
+    least = found.backbone.smallest if fixed else found.smallest
     if min(size) < least:
         raise UsageError(
             f'--size {size[0]} {size[1]}: at least {least} {least}'
@@ -140,9 +140,9 @@ def export(found: Subject, suffix: str, size: tuple[int, int] | None) -> bytes:
         **found.about,
         'input': f'image {shape}, float32: values from 0 to 255, minus '
         'mean, by std',
-        'smallest': list(size or (SMALLEST, SMALLEST)),
+        'smallest': list(size or [found.smallest] * 2),
     }
-    program = trace(found.model, channels, size)
+    program = trace(found.model, channels, size, found.smallest)
     if suffix == '.pt2':
         return to_pt2(program, about)
     return to_onnx(program, about, found.outputs)

@@ -16,14 +16,16 @@ from .prepare import exportable
 
 # Below it a map or the keys of an attention have one cell at a side, for
 # which PyTorch's exporter wants a program of its own.
-SMALLEST = 64
+SMALLEST = 64  # pixels: two cells of stride 32
 ABOUT = 'about.json'  # entry of a .pt2 file; ONNX has a field per name
-TRACED = (96, 160)  # pixels; any size from SMALLEST on gives the same program
 AXES = {0: 'batch', 2: 'height', 3: 'width'}
 
 
 def trace(
-    model: nn.Module, channels: int, size: tuple[int, int] | None
+    model: nn.Module,
+    channels: int,
+    size: tuple[int, int] | None,
+    smallest: int = SMALLEST,
 ) -> ExportedProgram:
     """The program of a model.
 
@@ -31,10 +33,13 @@ def trace(
         model: for images (B, channels, H, W), in evaluation mode.
         channels: of the image.
         size: the only height and width, for batches of one; None for any
-            batch and any size from SMALLEST on.
+            batch and any size from the smallest on.
+        smallest: height and width.
     """
-    image = torch.zeros(1 if size else 2, channels, *(size or TRACED))
-    side = Dim.DYNAMIC(min=SMALLEST)
+    # any size from the smallest on gives the same program
+    traced = (smallest * 3 // 2, smallest * 5 // 2)
+    image = torch.zeros(1 if size else 2, channels, *(size or traced))
+    side = Dim.DYNAMIC(min=smallest)
     shapes = None if size else ({0: Dim.DYNAMIC, 2: side, 3: side},)
     with torch.no_grad(), quiet():
         program = torch.export.export(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from ..engine.config_file import load_config
 from ..engine.errors import UsageError
 from ..hub import load_whole
 from ..inference.predictor import lazy_metainfo
-from .program import quiet
+from .program import SMALLEST, quiet
 
 # What the published weights were trained with, in RGB order.
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
@@ -36,6 +37,7 @@ class Subject(NamedTuple):
         outputs: a name per result.
         about: by name, what belongs into the file.
         remarks: what the user should know.
+        smallest: height and width of images, where they may be any.
     """
 
     model: nn.Module
@@ -43,6 +45,7 @@ class Subject(NamedTuple):
     outputs: list[str]
     about: dict[str, Any]
     remarks: list[str]
+    smallest: int = SMALLEST
 
 
 class Parts(nn.Module):
@@ -89,12 +92,23 @@ def subject(target: str, weights: str | None) -> Subject:
     if weights is None:
         found.remarks.append('the weights are random: none were given')
     found.model.eval().requires_grad_(False)
+    smallest = max(SMALLEST, 2 * coarsest(found))
     about = {
         'model': Path(target).stem,
         'weights': Path(weights).name if weights else 'random',
         **found.about,
     }
-    return found._replace(about=about)
+    return found._replace(about=about, smallest=smallest)
+
+
+def coarsest(found: Subject) -> int:
+    """Stride of the coarsest map: a neck may go on where a backbone ends."""
+    side = 4 * SMALLEST
+    image = torch.zeros(1, found.backbone.in_channels, side, side)
+    with torch.no_grad():
+        results = found.model(image)
+    maps = [results] if isinstance(results, Tensor) else results
+    return max([side // y.shape[-1] for y in maps if y.dim() == 4], default=1)
 
 
 def of_arch(name: str, weights: str | None) -> Subject:

@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 
-import pvt_mm.engine.compiling  # noqa: F401, registers the hook
+import pvt_mm.engine.hooks.compiling  # noqa: F401, registers the hook
 
 # Wide enough for every map to hold more than the 20480 numbers from which on
 # PyTorch gives a convolution to oneDNN: it compiles again at that border.

@@ -15,7 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmseg.datasets import ADE20KDataset
 
-import pvt_mm.engine.first_score  # noqa: F401  registers the hook
+import pvt_mm.engine.hooks.first_score  # noqa: F401  registers the hook
 from pvt_mm.datasets import CLASSES, draw_ade20k, draw_coco
 from pvt_mm.datasets.scene import CROWD
 from pvt_mm.datasets.shapes import scenes

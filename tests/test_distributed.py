@@ -31,9 +31,10 @@ from small_runs import (
 from torch import distributed, nn
 
 from pvt_mm.analysis import scale
-from pvt_mm.engine import finite, strategies
+from pvt_mm.engine import strategies
 from pvt_mm.engine.cli import runner_type
 from pvt_mm.engine.errors import UsageError
+from pvt_mm.engine.hooks import finite
 from pvt_mm.engine.keys import walk
 from pvt_mm.engine.processes import replace_sync_bn, start_processes
 from pvt_mm.home import CONFIGS

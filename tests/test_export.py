@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from pvt_mm.checkpoints import CheckpointError
-from pvt_mm.engine import saving
+from pvt_mm.engine import atomic
 from pvt_mm.engine.config_file import load_config
 from pvt_mm.engine.errors import UsageError
 from pvt_mm.export import check, cli
@@ -288,7 +288,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(saving.os, 'fsync', full)
+    monkeypatch.setattr(atomic.os, 'fsync', full)
     with pytest.raises(UsageError, match='No space left.*make room'):
         cli.main(['pvt_tiny', '--out', str(out), '--force'])
     assert out.read_bytes() == b'old'

@@ -16,15 +16,16 @@ from mmengine.structures import BaseDataElement
 from small_runs import load
 from torch.utils.data import Dataset
 
-from pvt_mm.engine import cli, stopping
+from pvt_mm.engine import cli
 from pvt_mm.engine.atomic import AtomicBackend
-from pvt_mm.engine.batches import PlacedBatchSampler
 from pvt_mm.engine.errors import UsageError
-from pvt_mm.engine.finite import FiniteHook
 from pvt_mm.engine.guards import guard
+from pvt_mm.engine.hooks import stopping
+from pvt_mm.engine.hooks.batches import PlacedBatchSampler
+from pvt_mm.engine.hooks.finite import FiniteHook
+from pvt_mm.engine.hooks.saving import SafeCheckpointHook
 from pvt_mm.engine.outside import explain
 from pvt_mm.engine.resuming import last_checkpoint
-from pvt_mm.engine.saving import SafeCheckpointHook
 
 
 class Numbers(Dataset):

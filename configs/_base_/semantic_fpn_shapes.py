@@ -5,7 +5,7 @@ _base_ = [
     'mmseg::_base_/default_runtime.py',
 ]
 custom_imports = dict(
-    imports=['pvt_mm', 'pvt_mm.engine.first_score'],
+    imports=['pvt_mm', 'pvt_mm.engine.hooks.first_score'],
     allow_failed_imports=False,
 )
 # the shapes in the order of pvt_mm/datasets/scene.py

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ..backbones import build_backbone
 from ..checkpoints.dialects import from_ours
-from ..engine.compiling import compile_backbone
 from ..engine.errors import UsageError
+from ..engine.hooks.compiling import compile_backbone
 from ..fuse import fuse_for_inference
 from .plain_mpvit import PlainMPViT
 from .stand_in import torchvision_stand_in

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
-from .hooks import add_hook
+from .additions import add_hook
 from .keys import walk
 
 # Types in configs -> operations of mmcv that add up in any order on a GPU.

@@ -8,8 +8,8 @@ from ..backbones import InputError
 from ..checkpoints import CheckpointError
 from ..doctor.examine import diagnose
 from .errors import SampleError, UsageError
+from .hooks.stopping import Stopped
 from .outside import explain
-from .stopping import Stopped
 
 
 def run(main: Callable[[], None]) -> int:

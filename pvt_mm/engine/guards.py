@@ -3,13 +3,13 @@
 from mmengine.config import Config
 
 from ..data_check.skipped import SkippedImages
-from .accumulation import KeepGradientsHook
-from .batches import PlacedBatchSampler
-from .finite import FiniteHook
-from .hooks import add_hook, add_import
-from .randomness import PlaceSeedHook
-from .saving import SafeCheckpointHook
-from .stopping import StopHook
+from .additions import add_hook, add_import
+from .hooks.accumulation import KeepGradientsHook
+from .hooks.batches import PlacedBatchSampler
+from .hooks.finite import FiniteHook
+from .hooks.randomness import PlaceSeedHook
+from .hooks.saving import SafeCheckpointHook
+from .hooks.stopping import StopHook
 
 HOOKS = (
     PlaceSeedHook,

@@ -10,13 +10,13 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from ..checkpoints import locate
+from .additions import add_hook, add_import
 from .bf16 import Bf16OptimWrapper
-from .compiling import CompileBackbone
 from .config_file import load_config
 from .deterministic import be_deterministic
 from .errors import UsageError
 from .guards import guard
-from .hooks import add_hook, add_import
+from .hooks.compiling import CompileBackbone
 from .keys import check_names
 from .options import merge_options
 from .resuming import resume

@@ -13,10 +13,10 @@ from torch import nn
 
 from ..data_check.guard import CarefulRunner
 from ..layers import Block
-from .accumulation import KeepGradientsHook
+from .additions import add_import
 from .errors import UsageError
-from .finite import FiniteHook
-from .hooks import add_import
+from .hooks.accumulation import KeepGradientsHook
+from .hooks.finite import FiniteHook
 
 KNOWN = ('FSDPStrategy', 'DeepSpeedStrategy')
 

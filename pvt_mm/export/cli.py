@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..engine.atomic import AtomicBackend
 from ..engine.errors import UsageError
-from ..engine.saving import AtomicBackend
 from .check import compare, runner
 from .program import to_onnx, to_pt2, trace
 from .subject import Subject, subject

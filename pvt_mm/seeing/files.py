@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..engine.atomic import AtomicBackend
 from ..engine.errors import UsageError
-from ..engine.saving import AtomicBackend
 
 
 def write_whole(path: str | Path, content: bytes) -> None:

@@ -13,8 +13,8 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .errors import UsageError
-from .processes import anywhere
+from ..errors import UsageError
+from ..processes import anywhere
 
 
 @HOOKS.register_module()

@@ -12,8 +12,8 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop
 
-from .atomic import AtomicBackend
-from .errors import UsageError
+from ..atomic import AtomicBackend
+from ..errors import UsageError
 
 LAST = 'last_checkpoint'  # mmengine's name
 EVALUATED = 'last_evaluation'  # epoch or iteration that has its score

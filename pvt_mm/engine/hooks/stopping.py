@@ -9,8 +9,8 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from .outside import ignore_children
-from .processes import anywhere
+from ..outside import ignore_children
+from ..processes import anywhere
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # torchrun passes on what the terminal has already sent to everybody

@@ -1,0 +1,1 @@
+"""What a run calls at its turns: hooks, and the batches that they count."""

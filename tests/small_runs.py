@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.runner import FlexibleRunner, Runner
 
 from pvt_mm.datasets import draw_ade20k, draw_coco
 from pvt_mm.engine import cli, settings
@@ -130,7 +130,14 @@ def train(argv, log, faults, environment):
 
 def plant(faults):
     """Let faults happen at the hooks of a run."""
-    passed, plain = {}, Runner.call_hook
+    passed = {}
+    for runner in (Runner, FlexibleRunner):
+        plant_in(runner, faults, passed)
+
+
+def plant_in(runner, faults, passed):
+    """The same in one kind of runner."""
+    plain = runner.call_hook
 
     def call_hook(self, name, **kwargs):
         passed[name] = passed.get(name, 0) + 1
@@ -139,7 +146,7 @@ def plant(faults):
                 FAULTS[fault]()
         plain(self, name, **kwargs)
 
-    Runner.call_hook = call_hook
+    runner.call_hook = call_hook
 
 
 def kill(signum):

@@ -4,16 +4,20 @@ import csv
 import inspect
 import os
 import re
-import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from commands import files
 from leaves import backbone, model
+from mmengine._strategy import DeepSpeedStrategy
 from mmengine.dist import get_backend
+from mmengine.fileio import LocalBackend
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, STRATEGIES
 from small_runs import (
     RETINANET,
@@ -31,12 +35,15 @@ from small_runs import (
 from torch import distributed, nn
 
 from pvt_mm.analysis import scale
+from pvt_mm.checkpoints.fetch import locate
 from pvt_mm.engine import strategies
 from pvt_mm.engine.cli import runner_type
 from pvt_mm.engine.errors import UsageError
 from pvt_mm.engine.hooks import finite
+from pvt_mm.engine.hooks.saving import SafeCheckpointHook
 from pvt_mm.engine.keys import walk
 from pvt_mm.engine.processes import replace_sync_bn, start_processes
+from pvt_mm.engine.resuming import last_checkpoint, resume
 from pvt_mm.home import CONFIGS
 
 ROOT = Path(__file__).parents[1]
@@ -73,17 +80,17 @@ def test_fsdp_trains_as_whole_models_do(tmp_path, config):
     fsdp = tmp_path / 'fsdp.py'
     strategy = CONFIGS / '_base_/strategy_fsdp.py'
     fsdp.write_text(f"_base_ = ['{config}', '{strategy}']\n")
-    resumed = tmp_path / 'resumed'
-    resumed.mkdir()
-    for name, file in (
-        ('whole', config),
-        ('divided', fsdp),
-        ('resumed', fsdp),
+    middle = ('before_train_iter', 3, 'SIGTERM')  # of the second epoch
+    for name, file, faults in (
+        ('whole', config, ()),
+        ('divided', fsdp, ()),
+        ('resumed', fsdp, (middle,)),
+        ('resumed', fsdp, ()),
     ):
-        both = pair(file, tmp_path / name, tmp_path / f'{name}.log')
-        assert [outcome(process) for process in both] == [0, 0]
-        if name == 'divided':
-            shutil.copy(tmp_path / name / 'epoch_1.pth', resumed)
+        both = pair(file, tmp_path / name, tmp_path / f'{name}.log', *faults)
+        status = 128 + signal.SIGTERM if faults else 0
+        assert [outcome(process) for process in both] == [status] * 2
+    resumed = tmp_path / 'resumed'
     last, logs = 'epoch_2.pth', ('whole.log0', 'divided.log0')
     norms_of_all = [gradients(tmp_path / log) for log in logs]
     assert len(norms_of_all[0]) == 4
@@ -121,7 +128,7 @@ def test_fragments_of_the_page(tmp_path, name, key, value):
     [
         (dict(strategy=dict(type='ColossalAIStrategy')), 'FSDPStrategy, Deep'),
         (dict(launcher='none'), 'tools/dist_train.sh CONFIG PROCESSES'),
-        (dict(strategy=dict(type='DeepSpeedStrategy')), 'pip install deepspe'),
+        (dict(strategy=dict(type='DeepSpeedStrategy')), 'pip install .deep'),
     ],
 )
 def test_strategies_that_cannot_work(monkeypatch, change, part):
@@ -138,22 +145,96 @@ def test_deepspeed_clips_and_accumulates_itself(monkeypatch):
     monkeypatch.setattr(strategies, 'find_spec', lambda name: 'there')
     cfg = divided('deepspeed')
     known = STRATEGIES.get(cfg.strategy.type)
+    whole = 'stage3_gather_16bit_weights_on_model_save'
     taken = inspect.signature(known).parameters
     cfg.optim_wrapper.accumulative_counts = 4
-    cfg.custom_hooks = [dict(type='FiniteHook'), dict(type='StopHook')]
+    cfg.strategy.zero_optimization.stage = 3
+    hooks = ('FiniteHook', 'KeepGradientsHook')
+    cfg.custom_hooks = [dict(type=hook) for hook in hooks]
     assert runner_type(cfg) is strategies.DividingRunner
-    assert cfg.custom_hooks == [dict(type='StopHook')]
+    assert cfg.custom_hooks == [dict(type='FiniteHook')]
     assert cfg.optim_wrapper.keys() == {'type', 'optimizer'}
     assert cfg.optim_wrapper.type == 'DeepSpeedOptimWrapper'
     assert cfg.strategy.gradient_accumulation_steps == 4
     assert cfg.strategy.gradient_clipping == 5.0
     assert set(cfg.strategy) - {'type'} <= set(taken)
-    cfg.resume = True
+    assert cfg.strategy.zero_optimization[whole]
+    assert issubclass(STRATEGIES.get(cfg.strategy.type), known)
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    with pytest.raises(UsageError, match='leave --amp out'):
+        runner_type(cfg)
+    monkeypatch.setattr(
+        strategies, 'find_spec', lambda n: None if 'onebit' in n else 'there'
+    )
+    with pytest.raises(UsageError, match='too new for mmengine'):
+        runner_type(cfg)
+
+
+def folder_of_two(path):
+    """What DeepSpeed saves of two processes, as far as files go."""
+    path.mkdir()
+    for rank in range(2):
+        file = f'zero_pp_rank_{rank}_mp_rank_00_optim_states.pt'
+        torch.save({}, path / file)
+    torch.save({}, path / 'weights.pth')
+    return path
+
+
+def test_deepspeed_goes_on_from_its_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(strategies, 'find_spec', lambda name: 'there')
+    first, last = (folder_of_two(tmp_path / f'epoch_{n}.pth') for n in (1, 2))
+    os.utime(first, (0, 0))
+    assert last_checkpoint(tmp_path) == str(last)
+    (last / 'weights.pth').unlink()  # killed while it saved
+    assert last_checkpoint(tmp_path) == str(first)
+    cfg = divided('deepspeed')
+    resume(cfg, str(first))
+    cfg.load_from = str(locate(cfg.load_from))
+    assert cfg.load_from == str(first / 'weights.pth')
+    with pytest.raises(UsageError, match='of 2 process.* here are 1'):
+        runner_type(cfg)
+    monkeypatch.setattr(strategies, 'get_world_size', lambda: 2)
+    assert runner_type(cfg) is strategies.DividingRunner
+    cfg.load_from = str(tmp_path / 'epoch_3.pth')
     with pytest.raises(UsageError, match='DeepSpeed saves folders'):
         runner_type(cfg)
-    cfg.resume, cfg.optim_wrapper.type = False, 'AmpOptimWrapper'
-    with pytest.raises(UsageError, match='bf16'):
-        runner_type(cfg)
+    with pytest.raises(UsageError, match='DeepSpeed has saved'):
+        resume(divided('fsdp'), str(first))
+    hook = SafeCheckpointHook(out_dir=str(tmp_path))
+    hook.file_backend = LocalBackend()
+    hook.remove([str(first)])
+    assert not first.exists() and last.exists()
+
+
+def test_deepspeed_saves_the_whole_weights_last(tmp_path, monkeypatch):
+    saved = []
+
+    def save(self, filename, *, extra_ckpt, **kwargs):
+        saved.append((Path(filename).name, extra_ckpt['meta']['epoch']))
+
+    monkeypatch.setattr(DeepSpeedStrategy, 'save_checkpoint', save)
+    folder = folder_of_two(tmp_path / 'epoch_1.pth')
+    strategies.WholeWeightsDeepSpeed.save_checkpoint(
+        object.__new__(strategies.WholeWeightsDeepSpeed),
+        str(folder),
+        extra_ckpt=dict(meta=dict(epoch=0)),
+        callback=lambda checkpoint: checkpoint['meta'].update(epoch=1),
+    )
+    assert saved == [('epoch_1.pth', 1), ('weights.pth', 1)]
+    assert not (folder / 'weights.pth').exists()  # the one that was there
+
+
+def test_losses_are_looked_at_where_gradients_cannot_be():
+    """DeepSpeed's optimizer is none of torch's, and its wrapper is poor."""
+    hook, hub = finite.FiniteHook(), MessageHub.get_instance('poor')
+    wrapper = SimpleNamespace(optimizer=object())
+    run = SimpleNamespace(optim_wrapper=wrapper, message_hub=hub, iter=0)
+    batch = dict(data_samples=[dict(img_id=1)])
+    hook.before_train(run)
+    with pytest.raises(UsageError, match='nan.*3 steps in a row'):
+        for _ in range(3):
+            hook.after_train_iter(run, 0, batch, dict(loss=torch.nan))
+    assert hook.row == 3
 
 
 @pytest.mark.parametrize('elsewhere', [0, 1])

@@ -33,6 +33,7 @@ except ImportError:  # no such locks on Windows
 FOLDER = 'PVT_MM_WEIGHTS'  # environment variable: folder looked at first
 TIMEOUT = 30  # seconds without a byte
 CHUNK = 1 << 20
+IN_FOLDER = 'weights.pth'  # whole, in a checkpoint that is a folder
 ENDINGS = ('.pth', '.safetensors', '.bin')
 
 
@@ -58,7 +59,8 @@ def locate(address: str) -> Path:
     path = Path(address).expanduser()
     if not path.exists():
         raise CheckpointError(f'weights {path} are not there')
-    return path
+    within = path / IN_FOLDER
+    return within if within.is_file() else path
 
 
 def locate_zoo(name: str) -> Path:

@@ -148,9 +148,12 @@ class SafeCheckpointHook(CheckpointHook):
         if not is_main_process():
             return
         for path in filter(None, paths):
-            own = os.path.dirname(path) == str(self.out_dir)
-            if own and self.file_backend.isfile(path):
+            if os.path.dirname(path) != str(self.out_dir):
+                continue
+            if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
+            elif self.file_backend.isdir(path):  # DeepSpeed's
+                self.file_backend.rmtree(path)
 
 
 @contextmanager

@@ -36,8 +36,9 @@ from torch import distributed, nn
 
 from pvt_mm.analysis import scale
 from pvt_mm.checkpoints.fetch import locate
-from pvt_mm.engine import strategies
+from pvt_mm.engine import deepspeed, strategies
 from pvt_mm.engine.cli import runner_type
+from pvt_mm.engine.deepspeed import WholeWeightsDeepSpeed
 from pvt_mm.engine.errors import UsageError
 from pvt_mm.engine.hooks import finite
 from pvt_mm.engine.hooks.saving import SafeCheckpointHook
@@ -132,7 +133,7 @@ def test_fragments_of_the_page(tmp_path, name, key, value):
     ],
 )
 def test_strategies_that_cannot_work(monkeypatch, change, part):
-    monkeypatch.setattr(strategies, 'find_spec', lambda name: None)
+    monkeypatch.setattr(deepspeed, 'find_spec', lambda name: None)
     cfg = divided('fsdp')
     for key, value in change.items():
         cfg[key] = value
@@ -142,7 +143,7 @@ def test_strategies_that_cannot_work(monkeypatch, change, part):
 
 def test_deepspeed_clips_and_accumulates_itself(monkeypatch):
     """As far as it can be told without DeepSpeed."""
-    monkeypatch.setattr(strategies, 'find_spec', lambda name: 'there')
+    monkeypatch.setattr(deepspeed, 'find_spec', lambda name: 'there')
     cfg = divided('deepspeed')
     known = STRATEGIES.get(cfg.strategy.type)
     whole = 'stage3_gather_16bit_weights_on_model_save'
@@ -164,7 +165,7 @@ def test_deepspeed_clips_and_accumulates_itself(monkeypatch):
     with pytest.raises(UsageError, match='leave --amp out'):
         runner_type(cfg)
     monkeypatch.setattr(
-        strategies, 'find_spec', lambda n: None if 'onebit' in n else 'there'
+        deepspeed, 'find_spec', lambda n: None if 'onebit' in n else 'there'
     )
     with pytest.raises(UsageError, match='too new for mmengine'):
         runner_type(cfg)
@@ -181,7 +182,7 @@ def folder_of_two(path):
 
 
 def test_deepspeed_goes_on_from_its_folders(tmp_path, monkeypatch):
-    monkeypatch.setattr(strategies, 'find_spec', lambda name: 'there')
+    monkeypatch.setattr(deepspeed, 'find_spec', lambda name: 'there')
     first, last = (folder_of_two(tmp_path / f'epoch_{n}.pth') for n in (1, 2))
     os.utime(first, (0, 0))
     assert last_checkpoint(tmp_path) == str(last)
@@ -193,7 +194,7 @@ def test_deepspeed_goes_on_from_its_folders(tmp_path, monkeypatch):
     assert cfg.load_from == str(first / 'weights.pth')
     with pytest.raises(UsageError, match='of 2 process.* here are 1'):
         runner_type(cfg)
-    monkeypatch.setattr(strategies, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(deepspeed, 'get_world_size', lambda: 2)
     assert runner_type(cfg) is strategies.DividingRunner
     cfg.load_from = str(tmp_path / 'epoch_3.pth')
     with pytest.raises(UsageError, match='DeepSpeed saves folders'):
@@ -214,8 +215,8 @@ def test_deepspeed_saves_the_whole_weights_last(tmp_path, monkeypatch):
 
     monkeypatch.setattr(DeepSpeedStrategy, 'save_checkpoint', save)
     folder = folder_of_two(tmp_path / 'epoch_1.pth')
-    strategies.WholeWeightsDeepSpeed.save_checkpoint(
-        object.__new__(strategies.WholeWeightsDeepSpeed),
+    WholeWeightsDeepSpeed.save_checkpoint(
+        object.__new__(WholeWeightsDeepSpeed),
         str(folder),
         extra_ckpt=dict(meta=dict(epoch=0)),
         callback=lambda checkpoint: checkpoint['meta'].update(epoch=1),

@@ -4,6 +4,7 @@ import mmap
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 import torch
@@ -11,6 +12,12 @@ from torch import Tensor
 
 from .errors import CheckpointError
 
+# What zipfile raises at damaged archives: names that are no text, encryption
+# and versions that it does not know.
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError),
+    *(ValueError, RuntimeError),
+)
 # Bytes of tensors per byte of their file. It is below 1 but for tensors that
 # are shared under several names.
 LARGEST_SHARE = 4
@@ -67,7 +74,7 @@ def check_zip(path: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except DAMAGED as error:
         raise CheckpointError(
             f'{path} is cut short or damaged ({error}): download it again'
         ) from error

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ..checkpoints.fetch import IN_FOLDER
+from ..checkpoints.suspicion import DAMAGED
 from .errors import UsageError
 
 
@@ -70,5 +71,5 @@ def is_whole(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None
-    except (zipfile.BadZipFile, EOFError, OSError):
+    except DAMAGED:
         return False

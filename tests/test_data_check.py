@@ -24,7 +24,7 @@ from pycocotools import mask as rle
 from small_runs import RETINANET, SEGMENTOR, draw, load, same, small, write
 
 from pvt_mm.data_check import cli as checker
-from pvt_mm.data_check.examine import check_annotation_files
+from pvt_mm.data_check.examine import check_annotation_files, check_before
 from pvt_mm.data_check.files import missing
 from pvt_mm.data_check.guard import CarefulRunner, guard, inner
 from pvt_mm.data_check.report import allowed, lines, mend, note
@@ -632,6 +632,19 @@ def train(cfg, work_dir, *argv, runner=CarefulRunner):
     cfg.experiment_name = f'{work_dir}{argv}'.replace('/', '_')
     runner.from_cfg(cfg).train()
     return '\n'.join(p.read_text() for p in work_dir.rglob('*.log'))
+
+
+def test_one_process_of_a_machine_reads_the_annotations(coco, monkeypatch):
+    annotations(coco, 'train').write_text('{')
+    cfg = config('coco', coco)
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    check_before(cfg, ('train',))
+    for rank in ('0', None):
+        monkeypatch.delenv('LOCAL_RANK')
+        if rank:
+            monkeypatch.setenv('LOCAL_RANK', rank)
+        with pytest.raises(UsageError, match='is not JSON'):
+            check_before(cfg, ('train',))
 
 
 def test_skipped_and_counted(coco, tmp_path):

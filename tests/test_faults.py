@@ -21,6 +21,7 @@ from small_runs import (
     same,
     small,
     start,
+    weights,
     write,
 )
 
@@ -222,6 +223,31 @@ def test_two_processes_go_on_as_they_were(tmp_path, detector):
     assert same(tmp_path / 'run' / last, tmp_path / 'whole' / last)
 
 
+@pytest.mark.slow
+def test_two_processes_keep_what_they_accumulated(tmp_path, drawn):
+    """Up to the order of a sum, which one half-step of each would not be."""
+    options = {
+        'train_cfg.max_epochs': 2,
+        'optim_wrapper.accumulative_counts': 3,
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
+    }
+    cfg = small(load(RETINANET, **options), drawn, 'coco')
+    config, log = write(cfg, tmp_path / 'config.py'), tmp_path / 'log'
+    both = pair(config, tmp_path / 'whole', log)
+    assert [outcome(process) for process in both] == [0, 0]
+    fault = ('before_train_iter', 2, 'SIGTERM')  # of 2 epochs of 2
+    for faults, status in (((fault,), 143), ((), 0)):
+        both = pair(config, tmp_path / 'run', log, *faults)
+        assert [outcome(process) for process in both] == [status] * 2
+    last = 'epoch_2.pth'
+    a, b = (weights(tmp_path / run / last)[0] for run in ('run', 'whole'))
+    start = weights(tmp_path / 'whole/epoch_1.pth')[0]
+    moved = max((b[k] - start[k]).abs().max() for k in b)
+    apart = max((a[k] - b[k]).abs().max() for k in b)
+    print(f'{apart:.1e} of {moved:.1e}')
+    assert apart < 0.01 * moved
+
+
 @pytest.mark.parametrize('script', ['dist_train.sh x', 'dist_test.sh x y'])
 def test_launcher_and_its_port(tmp_path, script):
     python = tmp_path / 'python'
@@ -280,9 +306,9 @@ def test_deterministic(tmp_path, drawn):
 
 def test_two_trainings_at_once(tmp_path, detector, drawn):
     """Of one config, beside each other, from one folder of weights."""
-    weights = tmp_path / 'weights'
-    weights.mkdir()
-    os.link(detector[1], weights / 'start.pth')
+    folder = tmp_path / 'weights'
+    folder.mkdir()
+    os.link(detector[1], folder / 'start.pth')
     cfg = small(load(RETINANET, **{'train_cfg.max_epochs': 1}), drawn, 'coco')
     cfg.load_from = 'https://localhost:9/start.pth'  # found in the folder
     config = write(cfg, tmp_path / 'config.py')
@@ -290,7 +316,7 @@ def test_two_trainings_at_once(tmp_path, detector, drawn):
         start(
             [config, '--work-dir', tmp_path / 'runs' / name],
             tmp_path / name,
-            PVT_MM_WEIGHTS=str(weights),
+            PVT_MM_WEIGHTS=str(folder),
         )
         for name in 'ab'
     ]

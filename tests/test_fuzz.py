@@ -43,6 +43,7 @@ def search(check, strategies):
     while time.monotonic() < end:
         seed += 1
         examples(check, strategies, 100, seed)
+    print(f'{100 * seed} examples')
     return 100 * seed
 
 

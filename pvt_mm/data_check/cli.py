@@ -7,10 +7,11 @@ from contextlib import redirect_stdout
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
+from ..engine.arguments import add_cfg_options
 from ..engine.building import building
 from ..engine.config_file import load_config
 from ..engine.errors import UsageError
-from ..engine.options import Options, merge_options
+from ..engine.options import merge_options
 from ..engine.preflight import check_data
 from .examine import check_annotation_files
 from .guard import guard, inner
@@ -27,13 +28,7 @@ def parser() -> argparse.ArgumentParser:
         'read, and say what is wrong; status 1 if something must be mended.'
     )
     p.add_argument('config', help='config file, for example configs/NAME.py')
-    p.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=Options,
-        metavar='KEY=VALUE',
-        help='change the config, as in tools/train.py',
-    )
+    add_cfg_options(p)
     p.add_argument(
         '--images',
         type=number,

@@ -111,8 +111,13 @@ def stop_or_say(findings: Iterable[Finding]) -> None:
 
 
 def check_before(cfg: Config, modes: Sequence[str]) -> None:
-    """Stop at annotation files that a run must not start with."""
-    stop_or_say(check_annotation_files(cfg, modes))
+    """Stop at annotation files that a run must not start with.
+
+    Of the processes that torchrun starts on a machine one reads them; if it
+    stops, torchrun ends the others.
+    """
+    if os.environ.get('LOCAL_RANK', '0') == '0':
+        stop_or_say(check_annotation_files(cfg, modes))
 
 
 def check_samples_of(runner: Runner, modes: Sequence[str]) -> None:

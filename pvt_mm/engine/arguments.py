@@ -6,13 +6,15 @@ from .options import Options
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """``--cfg-options``, as training has it."""
+    """``--cfg-options``."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=Options,
         metavar='KEY=VALUE',
-        help='change the config, as in tools/train.py',
+        help='change the config: a.b.0.c=1, list=[1,2]; a key that nothing '
+        'reads is an error and +KEY=VALUE adds it anyway; data_root=FOLDER '
+        "moves every path below the config's data root",
     )
 
 

@@ -8,12 +8,12 @@ from mmengine.dist import get_world_size
 
 from ..data_check.examine import check_before, check_samples_of
 from ..data_check.guard import CarefulRunner
+from .arguments import add_cfg_options
 from .batch import WAYS, default_way, fit_batch
 from .building import building
 from .channels import check_channels
 from .ending import run
 from .gate import check_fit
-from .options import Options
 from .preflight import check_data, check_dataset, check_weights
 from .processes import start_processes
 from .settings import train_config
@@ -29,15 +29,7 @@ def parser(about: str) -> argparse.ArgumentParser:
     p.add_argument(
         '--work-dir', help='folder of logs; work_dirs/NAME if not given'
     )
-    p.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=Options,
-        metavar='KEY=VALUE',
-        help='change the config: a.b.0.c=1, list=[1,2]; a key that nothing '
-        'reads is an error and +KEY=VALUE adds it anyway; data_root=FOLDER '
-        "moves every path below the config's data root",
-    )
+    add_cfg_options(p)
     p.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],

@@ -1,33 +1,42 @@
 """Gradients that are accumulated, but not yet applied, survive a stop."""
 
-from mmengine.dist import get_world_size
+import torch
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 @HOOKS.register_module()
 class KeepGradientsHook(Hook):
     """Puts pending gradients into checkpoints that a run goes on from.
 
-    Each of several processes has its own, and a checkpoint is the first
-    one's: there up to ``accumulative_counts - 1`` batches are lost.
+    Each of several processes has its own. A checkpoint holds their mean,
+    with which all go on: the mean of what they then add is the same sum, up
+    to its order. Where a strategy divides the model, up to
+    ``accumulative_counts - 1`` batches are lost.
     """
 
     def __init__(self) -> None:
         self.gradients: dict[str, Tensor] = {}
+        self.pending: dict[str, Tensor] = {}
+
+    def before_write(self, runner) -> None:
+        """Collect them in all processes, between two steps only."""
+        whole = isinstance(runner.model, DistributedDataParallel)
+        if runner.optim_wrapper.should_update():
+            return
+        if whole or get_world_size() == 1:
+            self.pending = mean_gradients(plain(runner.model))
 
     def before_save_checkpoint(self, runner, checkpoint) -> None:
-        """Add them, between two steps of the optimizer only."""
-        pending = not runner.optim_wrapper.should_update()
-        if pending and get_world_size() == 1 and 'optimizer' in checkpoint:
-            checkpoint['gradients'] = {
-                name: param.grad.cpu()
-                for name, param in plain(runner.model).named_parameters()
-                if param.grad is not None
-            }
+        """Add them; only the first process saves."""
+        if self.pending and 'optimizer' in checkpoint:
+            checkpoint['gradients'] = self.pending
+        self.pending = {}
 
     def after_load_checkpoint(self, runner, checkpoint) -> None:
         """Find those of a run that goes on."""
@@ -42,6 +51,21 @@ class KeepGradientsHook(Hook):
             if name in self.gradients:
                 param.grad = self.gradients[name].to(param)
         self.gradients = {}
+
+
+def mean_gradients(model: nn.Module) -> dict[str, Tensor]:
+    """Name of a parameter -> mean of its gradient over the processes."""
+    params = dict(model.named_parameters())
+    there = torch.tensor([p.grad is not None for p in params.values()]).float()
+    all_reduce(there, 'max')
+    found = {}
+    for (name, param), anywhere in zip(params.items(), there, strict=True):
+        if anywhere:
+            none = param.grad is None
+            grad = torch.zeros_like(param) if none else param.grad.clone()
+            all_reduce(grad, 'mean')
+            found[name] = grad.detach().cpu()
+    return found
 
 
 def plain(model: nn.Module) -> nn.Module:

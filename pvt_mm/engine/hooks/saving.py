@@ -90,6 +90,7 @@ class SafeCheckpointHook(CheckpointHook):
         before, self.last_ckpt = self.last_ckpt, path
         runner.message_hub.update_info('last_ckpt', path)
         runner.message_hub.update_info('saved_iter', meta['iter'])
+        runner.call_hook('before_write')
         with one_sentence(path, before):
             runner.save_checkpoint(
                 *os.path.split(path),

@@ -112,7 +112,7 @@ class Batches:
             return with_title(picture, view.text)
         things = list(objects(truth, names, view.image.shape[:2]))
         picture = paint_things(view.image, things, colours)
-        return with_title(picture, f'{view.text}, {len(things)} objects')
+        return with_title(picture, f'{view.text}, objects: {len(things)}')
 
 
 def pixels(x: Tensor, preprocessor: nn.Module) -> np.ndarray:

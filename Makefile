@@ -40,7 +40,7 @@ test: setup
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup
-	$(VENV)/bin/python -m pytest -m slow
+	$(VENV)/bin/python -m pytest -n 2 -m slow
 
 benchmark: setup
 	$(VENV)/bin/python tools/benchmark.py

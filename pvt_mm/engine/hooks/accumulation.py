@@ -1,7 +1,7 @@
 """Gradients that are accumulated, but not yet applied, survive a stop."""
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -25,15 +25,21 @@ class KeepGradientsHook(Hook):
         self.pending: dict[str, Tensor] = {}
 
     def before_write(self, runner) -> None:
-        """Collect them in all processes, between two steps only."""
-        whole = isinstance(runner.model, DistributedDataParallel)
-        if runner.optim_wrapper.should_update():
-            return
-        if whole or get_world_size() == 1:
+        """Collect those of all processes, while all are here."""
+        if isinstance(runner.model, DistributedDataParallel):
+            self.collect(runner)
+            if not is_main_process():  # which alone saves
+                self.pending = {}
+
+    def collect(self, runner) -> None:
+        """Take up what is pending, between two steps only."""
+        if not runner.optim_wrapper.should_update():
             self.pending = mean_gradients(plain(runner.model))
 
     def before_save_checkpoint(self, runner, checkpoint) -> None:
-        """Add them; only the first process saves."""
+        """Add them; the first of several processes is alone here."""
+        if get_world_size() == 1:
+            self.collect(runner)
         if self.pending and 'optimizer' in checkpoint:
             checkpoint['gradients'] = self.pending
         self.pending = {}

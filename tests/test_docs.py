@@ -317,6 +317,7 @@ def test_what_is_said_of_timm_and_transformers_is_in_their_sources():
     timm = source('timm/models/pvt_v2.py')
     assert len(re.findall(r"^    'pvt_v2_\w+\.in1k'", timm, re.M)) == 7
     assert 'scaled_dot_product_attention' in timm
+    assert 'torch.onnx.export' in source('timm/utils/onnx.py')
     assert 'set_grad_checkpointing' in timm and 'linear: bool' in timm
     assert 'strict: bool = True' in source('timm/models/_builder.py')
     assert not {'pvt.py', 'mpvit.py'} & set(folder('timm/models'))

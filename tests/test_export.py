@@ -215,13 +215,18 @@ def small_subject(model=None):
     return Subject(model, model, ['map_4', 'map_8'], {}, [])
 
 
-def test_of_a_detector_backbone_and_neck(tmp_path):
-    config = tmp_path / 'detector.py'
+def detector(folder, recipe):
+    """RetinaNet of a recipe on a small backbone."""
+    config = folder / 'detector.py'
     config.write_text(
-        "_base_ = 'pvt_mm::retinanet_pvt_v2_b0_shapes.py'\n"
+        f"_base_ = 'pvt_mm::{recipe}.py'\n"
         f'model = dict({BACKBONE} neck=dict(in_channels=[16, 32, 40, 64]))'
     )
-    found = subject(str(config), None)
+    return subject(str(config), None)
+
+
+def test_of_a_detector_backbone_and_neck(tmp_path):
+    found = detector(tmp_path, 'retinanet_pvt_v2_b0_shapes')
     assert found.remarks == [
         'detector is a detector: its backbone and neck are exported; its '
         'heads and NMS are not',
@@ -233,12 +238,7 @@ def test_of_a_detector_backbone_and_neck(tmp_path):
 
 
 def test_maps_beyond_the_backbone_need_larger_images(tmp_path):
-    config = tmp_path / 'detector.py'
-    config.write_text(
-        "_base_ = 'pvt_mm::retinanet_pvt_v2_b0_coco.py'\n"
-        f'model = dict({BACKBONE} neck=dict(in_channels=[16, 32, 40, 64]))'
-    )
-    found = subject(str(config), None)
+    found = detector(tmp_path, 'retinanet_pvt_v2_b0_coco')
     assert found.smallest == 256
     program = trace(found.model, 3, None, found.smallest)
     run = check.runner(to_pt2(program, {}), '.pt2')

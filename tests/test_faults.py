@@ -168,10 +168,12 @@ def test_killed_worker(tmp_path, detector):
     config, _ = detector
     work, log = tmp_path / 'run', tmp_path / 'log'
     fault = ('after_train_iter', 1, 'worker')
+    began = time.monotonic()
     assert train(config, work, log, fault) == 1
     said = last_words(log)
     assert said.startswith('error: a process that loads data ended')
     assert 'num_workers' in said
+    assert time.monotonic() - began < 60
 
 
 def test_two_processes_stop_together(tmp_path, detector):
@@ -187,7 +189,9 @@ def test_death_of_one_process_ends_the_other(tmp_path, detector):
     fault = ('before_train_iter', 2, 'SIGKILL')
     first, second = pair(detector[0], work, log, fault)
     assert outcome(second) == -signal.SIGKILL
-    assert outcome(first, seconds=60) == 1  # 10 measured on a busy machine
+    began = time.monotonic()
+    assert outcome(first) == 1
+    assert time.monotonic() - began < 15
     said = last_words(f'{log}0')
     assert said.startswith('error: another process of this run ended')
 

@@ -22,6 +22,7 @@ from pvt_mm.checkpoints import (
     load_pretrained,
     read_weights,
 )
+from pvt_mm.checkpoints.suspicion import check_format
 
 SECONDS = 120  # of each search under the mark slow
 
@@ -147,10 +148,12 @@ def check_network(cfg, batch, size, dtype, layout, training):
     sum(y.float().square().mean() for y in maps).backward()
     # Where a map is one cell wide oneDNN's bfloat16 gradient of a padded,
     # strided convolution reads what nobody wrote (torch 2.13, AVX-512 BF16).
+    # Only that of the weight: bias and input get numbers.
     unsafe = dtype == torch.bfloat16 and wanted[-1][1] == 1
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
-        assert unsafe or parameter.grad.isfinite().all(), name
+        if not (unsafe and parameter.dim() == 4):
+            assert parameter.grad.isfinite().all(), name
     if not training and dtype in DTYPES[:2]:
         for a, b in zip(maps, model(x.contiguous()), strict=True):
             torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
@@ -237,8 +240,9 @@ def check_file(tmp_path_factory):
             loaded = outcome(load_pretrained, model, str(path))
         assert list(folder.iterdir()) == [path]
         if isinstance(got, str):
-            # which fault of several it names differs from call to call
-            assert isinstance(loaded, str)
+            # which fault of several that library names differs every time
+            named = outcome(check_format, str(path)) == 'safetensors'
+            assert loaded == got or (named and isinstance(loaded, str))
             return
         assert all(type(x) is torch.Tensor for x in got.values())
         assert all(p.isfinite().all() for p in model.parameters())

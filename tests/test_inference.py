@@ -277,8 +277,8 @@ def test_wrong_input_is_one_sentence(models, drawn, tmp_path, capsys):
         assert not (tmp_path / 'out').exists()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
-def test_no_gpu_is_one_sentence(models):
+def test_no_gpu_is_one_sentence(models, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(UsageError, match='--device cuda: there is no GPU'):
         Predictor(*models['det'], 'cuda')
 

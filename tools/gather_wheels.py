@@ -6,15 +6,16 @@ prints the line that installs them. PVT_MM_STACK as there.
 
 import shutil
 
-from build_mmcv import CACHE, ROOT, STACK, Stop, key
-from set_up import PINS, PYTHON, run, wheels
+from build_mmcv import ROOT, STACK, Stop, key
+from set_up import PINS, PYTHON, build_wheel, run, wheels
 
 DIST = ROOT / 'dist'
 
 
 def main() -> None:
     DIST.mkdir(exist_ok=True)
-    files = [mmcv(), *PINS]
+    found = wheels(key())
+    files = [found[-1] if found else build_wheel(key()), *PINS]
     for file in files:
         shutil.copy(file, DIST)
     command = [PYTHON, '-m', 'pip', 'wheel', '-qq', '--no-deps']
@@ -27,15 +28,6 @@ def main() -> None:
         'dist: two wheels and their pins. In an environment of this Python:\n'
         f"  pip install {pins} dist/{files[0].name} 'dist/{own.name}[{STACK}]'"
     )
-
-
-def mmcv():
-    """A wheel of mmcv with operators, built if there is none."""
-    if not wheels(key()):
-        folder = CACHE / 'wheels' / key()
-        if run(PYTHON, ROOT / 'tools/build_mmcv.py', folder):
-            raise SystemExit(1)
-    return wheels(key())[-1]
 
 
 if __name__ == '__main__':

@@ -211,12 +211,18 @@ def install_mmcv() -> None:
         if try_wheel(wheel):
             return
         say(f'{wheel.name} does not work with this torch')
-    folder = CACHE / 'wheels' / key.stdout.strip()
+    wheel = build_wheel(key.stdout.strip())
+    if not try_wheel(wheel):
+        shutil.rmtree(wheel.parent)
+        raise SystemExit(check('operators') or 1)
+
+
+def build_wheel(key: str) -> Path:
+    """A wheel of mmcv for the key, just built and kept in the cache."""
+    folder = CACHE / 'wheels' / key
     if run(PYTHON, ROOT / 'tools/build_mmcv.py', folder):
         raise SystemExit(1)
-    if not try_wheel(wheels(folder.name)[-1]):
-        shutil.rmtree(folder)
-        raise SystemExit(check('operators') or 1)
+    return wheels(key)[-1]
 
 
 def try_wheel(wheel: Path) -> bool:

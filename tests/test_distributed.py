@@ -1,24 +1,18 @@
 """Several processes: their launchers, and models divided among them."""
 
-import csv
-import inspect
 import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from commands import files
-from leaves import backbone, model
-from mmengine._strategy import DeepSpeedStrategy
+from leaves import backbone
 from mmengine.dist import get_backend
-from mmengine.fileio import LocalBackend
-from mmengine.logging import MessageHub
-from mmengine.registry import MODELS, STRATEGIES
+from mmengine.registry import MODELS
 from small_runs import (
     RETINANET,
     draw,
@@ -34,17 +28,11 @@ from small_runs import (
 )
 from torch import distributed, nn
 
-from pvt_mm.analysis import scale
-from pvt_mm.checkpoints.fetch import locate
-from pvt_mm.engine import deepspeed, strategies
 from pvt_mm.engine.cli import runner_type
-from pvt_mm.engine.deepspeed import WholeWeightsDeepSpeed
 from pvt_mm.engine.errors import UsageError
 from pvt_mm.engine.hooks import finite
-from pvt_mm.engine.hooks.saving import SafeCheckpointHook
 from pvt_mm.engine.keys import walk
 from pvt_mm.engine.processes import replace_sync_bn, start_processes
-from pvt_mm.engine.resuming import last_checkpoint, resume
 from pvt_mm.home import CONFIGS
 
 ROOT = Path(__file__).parents[1]
@@ -113,7 +101,6 @@ def test_fsdp_trains_as_whole_models_do(tmp_path, config):
         ('patient.py', 'env_cfg.dist_cfg.timeout', 3600),
         ('port.py', 'env_cfg.dist_cfg.port', 29511),
         ('divided.py', 'strategy.type', 'FSDPStrategy'),
-        ('zero.py', 'strategy.type', 'DeepSpeedStrategy'),
     ],
 )
 def test_fragments_of_the_page(tmp_path, name, key, value):
@@ -127,115 +114,16 @@ def test_fragments_of_the_page(tmp_path, name, key, value):
 @pytest.mark.parametrize(
     ('change', 'part'),
     [
-        (dict(strategy=dict(type='ColossalAIStrategy')), 'FSDPStrategy, Deep'),
+        (dict(strategy=dict(type='DeepSpeedStrategy')), 'is not FSDPStrategy'),
         (dict(launcher='none'), 'tools/dist_train.sh CONFIG PROCESSES'),
-        (dict(strategy=dict(type='DeepSpeedStrategy')), 'pip install .deep'),
     ],
 )
-def test_strategies_that_cannot_work(monkeypatch, change, part):
-    monkeypatch.setattr(deepspeed, 'find_spec', lambda name: None)
+def test_strategies_that_cannot_work(change, part):
     cfg = divided('fsdp')
     for key, value in change.items():
         cfg[key] = value
     with pytest.raises(UsageError, match=part):
         runner_type(cfg)
-
-
-def test_deepspeed_clips_and_accumulates_itself(monkeypatch):
-    """As far as it can be told without DeepSpeed."""
-    monkeypatch.setattr(deepspeed, 'find_spec', lambda name: 'there')
-    cfg = divided('deepspeed')
-    known = STRATEGIES.get(cfg.strategy.type)
-    whole = 'stage3_gather_16bit_weights_on_model_save'
-    taken = inspect.signature(known).parameters
-    cfg.optim_wrapper.accumulative_counts = 4
-    cfg.strategy.zero_optimization.stage = 3
-    hooks = ('FiniteHook', 'KeepGradientsHook')
-    cfg.custom_hooks = [dict(type=hook) for hook in hooks]
-    assert runner_type(cfg) is strategies.DividingRunner
-    assert cfg.custom_hooks == [dict(type='FiniteHook')]
-    assert cfg.optim_wrapper.keys() == {'type', 'optimizer'}
-    assert cfg.optim_wrapper.type == 'DeepSpeedOptimWrapper'
-    assert cfg.strategy.gradient_accumulation_steps == 4
-    assert cfg.strategy.gradient_clipping == 5.0
-    assert set(cfg.strategy) - {'type'} <= set(taken)
-    assert cfg.strategy.zero_optimization[whole]
-    assert issubclass(STRATEGIES.get(cfg.strategy.type), known)
-    cfg.optim_wrapper.type = 'AmpOptimWrapper'
-    with pytest.raises(UsageError, match='leave --amp out'):
-        runner_type(cfg)
-    monkeypatch.setattr(
-        deepspeed, 'find_spec', lambda n: None if 'onebit' in n else 'there'
-    )
-    with pytest.raises(UsageError, match='too new for mmengine'):
-        runner_type(cfg)
-
-
-def folder_of_two(path):
-    """What DeepSpeed saves of two processes, as far as files go."""
-    path.mkdir()
-    for rank in range(2):
-        file = f'zero_pp_rank_{rank}_mp_rank_00_optim_states.pt'
-        torch.save({}, path / file)
-    torch.save({}, path / 'weights.pth')
-    return path
-
-
-def test_deepspeed_goes_on_from_its_folders(tmp_path, monkeypatch):
-    monkeypatch.setattr(deepspeed, 'find_spec', lambda name: 'there')
-    first, last = (folder_of_two(tmp_path / f'epoch_{n}.pth') for n in (1, 2))
-    os.utime(first, (0, 0))
-    assert last_checkpoint(tmp_path) == str(last)
-    (last / 'weights.pth').unlink()  # killed while it saved
-    assert last_checkpoint(tmp_path) == str(first)
-    cfg = divided('deepspeed')
-    resume(cfg, str(first))
-    cfg.load_from = str(locate(cfg.load_from))
-    assert cfg.load_from == str(first / 'weights.pth')
-    with pytest.raises(UsageError, match='of 2 process.* here are 1'):
-        runner_type(cfg)
-    monkeypatch.setattr(deepspeed, 'get_world_size', lambda: 2)
-    assert runner_type(cfg) is strategies.DividingRunner
-    cfg.load_from = str(tmp_path / 'epoch_3.pth')
-    with pytest.raises(UsageError, match='DeepSpeed saves folders'):
-        runner_type(cfg)
-    with pytest.raises(UsageError, match='DeepSpeed has saved'):
-        resume(divided('fsdp'), str(first))
-    hook = SafeCheckpointHook(out_dir=str(tmp_path))
-    hook.file_backend = LocalBackend()
-    hook.remove([str(first)])
-    assert not first.exists() and last.exists()
-
-
-def test_deepspeed_saves_the_whole_weights_last(tmp_path, monkeypatch):
-    saved = []
-
-    def save(self, filename, *, extra_ckpt, **kwargs):
-        saved.append((Path(filename).name, extra_ckpt['meta']['epoch']))
-
-    monkeypatch.setattr(DeepSpeedStrategy, 'save_checkpoint', save)
-    folder = folder_of_two(tmp_path / 'epoch_1.pth')
-    WholeWeightsDeepSpeed.save_checkpoint(
-        object.__new__(WholeWeightsDeepSpeed),
-        str(folder),
-        extra_ckpt=dict(meta=dict(epoch=0)),
-        callback=lambda checkpoint: checkpoint['meta'].update(epoch=1),
-    )
-    assert saved == [('epoch_1.pth', 1), ('weights.pth', 1)]
-    assert not (folder / 'weights.pth').exists()  # the one that was there
-
-
-def test_losses_are_looked_at_where_gradients_cannot_be():
-    """DeepSpeed's optimizer is none of torch's, and its wrapper is poor."""
-    hook, hub = finite.FiniteHook(), MessageHub.get_instance('poor')
-    wrapper = SimpleNamespace(optimizer=object())
-    run = SimpleNamespace(optim_wrapper=wrapper, message_hub=hub, iter=0)
-    batch = dict(data_samples=[dict(img_id=1)])
-    hook.before_train(run)
-    with pytest.raises(UsageError, match='nan.*3 steps in a row'):
-        for _ in range(3):
-            hook.after_train_iter(run, 0, batch, dict(loss=torch.nan))
-    assert hook.row == 3
 
 
 @pytest.mark.parametrize('elsewhere', [0, 1])
@@ -291,52 +179,6 @@ def test_no_batch_norm_is_synchronized_on_the_cpu():
     with torch.device('meta'):
         built = MODELS.build({**cfg.backbone, 'init_cfg': None})
     assert {type(norm) for norm in norms(built)} == {nn.BatchNorm2d}
-
-
-MODEL = scale.Model(parameters=50, gmacs=100, synced=10, loaded=25)
-MACHINES = scale.Machines(
-    tflops=12,
-    inside=100,
-    between=1,
-    latency=0.001,
-    per_machine=8,
-    workers=2,
-)
-
-
-def test_estimate_by_hand():
-    inside = scale.estimate(MODEL, MACHINES, 8, 2)
-    assert inside.compute == pytest.approx(0.1)  # 2 x 6 x 100 G of 12 T
-    assert inside.reduce == pytest.approx(0.0035)  # 7/4 x 200 MB of 100 GB
-    assert inside.waited == pytest.approx(0.02)  # the norms, twice 10 ms
-    assert inside.step == pytest.approx(0.12)
-    assert inside.loading == pytest.approx(0.04)  # 2 of 50 images a second
-    assert inside.rate == 1
-    assert inside.images == pytest.approx(16 / 0.12)
-    # 7330 steps of an epoch, of which the last is short
-    assert inside.hours == pytest.approx(12 * 7330 * 0.12 / 3600)
-    between = scale.estimate(MODEL, MACHINES, 16, 1)
-    assert between.reduce == pytest.approx(0.375)  # 15/8 x 200 MB of 1 GB
-    assert between.step == pytest.approx(0.05 + 0.375 - 0.05 * 2 / 3 + 0.02)
-    slow = scale.estimate(MODEL._replace(loaded=1), MACHINES, 8, 2)
-    assert slow.step == slow.loading == 1
-
-
-@pytest.mark.parametrize('name', scale.MODELS)
-def test_page_of_scale_is_computed(name):
-    said = scale.MODELS[name]
-    with open(ROOT / 'results/flops.csv') as file:
-        counted = {row['name']: row for row in csv.DictReader(file)}[name]
-    assert said.parameters == round(float(counted['params']), 2)
-    assert said.gmacs == round(float(counted['true']), 2)
-    synced = [
-        module
-        for module in model(name).modules()
-        if isinstance(module, nn.SyncBatchNorm)
-    ]
-    assert said.synced == len(synced)
-    page = (ROOT / scale.PAGE).read_text()
-    assert page.split(f'<!-- {name} -->\n')[1].strip() == scale.table(said)
 
 
 def node(rank, port, config, work, log):

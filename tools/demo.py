@@ -5,6 +5,7 @@ Draws the data, then runs ``tools/train.py`` and ``tools/test.py`` as anybody
 would, and shows what came out.
 """
 
+import math
 import re
 import subprocess
 import sys
@@ -45,7 +46,7 @@ class Screen:
     """Turns the log of a run into one line of progress now and then."""
 
     def __init__(self, pause: float = 8.0) -> None:
-        self.pause, self.last = pause, 0.0
+        self.pause, self.last = pause, -math.inf
 
     def show(self, line: str) -> None:
         score, progress = SCORE.search(line), PROGRESS.search(line)

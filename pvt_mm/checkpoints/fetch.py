@@ -33,7 +33,6 @@ except ImportError:  # no such locks on Windows
 FOLDER = 'PVT_MM_WEIGHTS'  # environment variable: folder looked at first
 TIMEOUT = 30  # seconds without a byte
 CHUNK = 1 << 20
-IN_FOLDER = 'weights.pth'  # whole, in a checkpoint that is a folder
 ENDINGS = ('.pth', '.safetensors', '.bin')
 
 
@@ -59,8 +58,7 @@ def locate(address: str) -> Path:
     path = Path(address).expanduser()
     if not path.exists():
         raise CheckpointError(f'weights {path} are not there')
-    within = path / IN_FOLDER
-    return within if within.is_file() else path
+    return path
 
 
 def locate_zoo(name: str) -> Path:

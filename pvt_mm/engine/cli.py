@@ -143,10 +143,10 @@ def runner_type(cfg: Config) -> type[CarefulRunner]:
     """Who runs a training: one of its own if a strategy divides the model."""
     if not cfg.get('strategy'):
         return CarefulRunner
-    from .strategies import DividingRunner, prepare_strategy
+    from .fsdp import FSDPRunner, prepare_fsdp
 
-    prepare_strategy(cfg)
-    return DividingRunner
+    prepare_fsdp(cfg)
+    return FSDPRunner
 
 
 def test(argv: Sequence[str] | None = None) -> None:

@@ -1,14 +1,52 @@
-"""mmengine's FSDP, mended."""
+"""Train with the model divided among processes by mmengine's FSDP."""
 
 import torch
 from mmengine._strategy import FSDPStrategy
 from mmengine._strategy.fsdp import FSDP
 from mmengine.config import Config
-from mmengine.registry import FUNCTIONS, STRATEGIES
+from mmengine.registry import FUNCTIONS, MODELS, STRATEGIES
+from mmengine.runner import FlexibleRunner
 from torch import nn
 
+from ..data_check.guard import CarefulRunner
 from ..layers import Block
 from .additions import add_import
+from .errors import UsageError
+
+KNOWN = 'FSDPStrategy'
+
+
+class FSDPRunner(FlexibleRunner):
+    """mmengine's FlexibleRunner with three differences.
+
+    The model is whole until the run starts, so that it can be checked. A
+    checkpoint in the middle of an epoch knows that it is there. The
+    optimizer is built by the strategy.
+    """
+
+    build_dataloader = CarefulRunner.build_dataloader
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> 'FSDPRunner':
+        """Build a runner and its model."""
+        runner = super().from_cfg(cfg)
+        runner.model = MODELS.build(runner.model)
+        return runner
+
+    def build_optim_wrapper(self, optim_wrapper):
+        """Leave it to the strategy, which builds it from the divided model."""
+        return optim_wrapper
+
+    def save_checkpoint(self, *args, meta: dict | None = None, **kwargs):
+        """Save where the run is; mmengine writes the end of an epoch."""
+        self.place = dict(meta or {})
+        super().save_checkpoint(*args, meta=meta, **kwargs)
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """Put the place right before a hook counts from it."""
+        if fn_name == 'before_save_checkpoint':
+            kwargs['checkpoint']['meta'].update(self.place)
+        super().call_hook(fn_name, **kwargs)
 
 
 @STRATEGIES.register_module()
@@ -52,7 +90,22 @@ def each_block(
 
 
 def prepare_fsdp(cfg: Config) -> None:
-    """Take the mended strategy, on this machine's devices."""
+    """Put the strategy of this file into a config that asks for FSDP.
+
+    Raises:
+        UsageError: another strategy, or a single process.
+    """
+    kind = cfg.strategy.get('type')
+    if kind not in (KNOWN, WholeNormFSDP.__name__):
+        raise UsageError(
+            f'strategy.type={kind!r} is not {KNOWN}: take it, or leave '
+            'strategy out for whole models (DDP)'
+        )
+    if cfg.launcher == 'none':
+        raise UsageError(
+            f'strategy.type={kind!r} divides a model among processes: start '
+            'them with tools/dist_train.sh CONFIG PROCESSES'
+        )
     cfg.strategy.type = WholeNormFSDP.__name__
     add_import(cfg, WholeNormFSDP)
     if not torch.cuda.is_available():

@@ -7,7 +7,6 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from ..checkpoints.fetch import IN_FOLDER
 from ..checkpoints.suspicion import DAMAGED
 from .errors import UsageError
 
@@ -16,8 +15,7 @@ def resume(cfg: Config, checkpoint: str) -> None:
     """Continue from a checkpoint; 'auto' is the last one of the work_dir.
 
     Raises:
-        UsageError: there is none that is whole, or it is of DeepSpeed and
-            the run is not.
+        UsageError: there is none that is whole.
     """
     if checkpoint == 'auto':
         checkpoint = last_checkpoint(cfg.work_dir)
@@ -27,15 +25,6 @@ def resume(cfg: Config, checkpoint: str) -> None:
             'starts from the beginning.'
         )
         return
-    kind = (cfg.get('strategy') or {}).get('type', '')
-    folder = os.path.isdir(checkpoint) or Path(checkpoint).name == IN_FOLDER
-    if folder and 'DeepSpeed' not in kind:
-        raise UsageError(
-            f'--resume: DeepSpeed has saved {checkpoint}, and only a run '
-            'with its strategy (_base_/strategy_deepspeed.py) goes on from '
-            'it; to begin with its weights say '
-            f'--cfg-options load_from={checkpoint} without --resume'
-        )
     cfg.resume, cfg.load_from = True, checkpoint
 
 
@@ -63,11 +52,8 @@ def last_checkpoint(work_dir: str) -> str | None:
 def is_whole(path: Path) -> bool:
     """Whether a checkpoint has all of its bytes, by its checksums.
 
-    A file that was cut short lacks the table of contents at its end. Of a
-    folder the file of weights is written last.
+    A file that was cut short lacks the table of contents at its end.
     """
-    if path.is_dir():
-        return all(map(is_whole, [path / IN_FOLDER, *path.glob('*.pt')]))
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None

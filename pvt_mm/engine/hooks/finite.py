@@ -34,19 +34,12 @@ class FiniteHook(Hook):
         self.in_a_row = in_a_row
         self.row = 0
         self.bad_step = False
-        self.looks = True
         self.images: list[str] = []  # of iterations with a bad loss
         self.good: str | None = None
 
     def before_train(self, runner) -> None:
-        """Look at the gradients before each step of the optimizer.
-
-        Of DeepSpeed only the losses can be seen.
-        """
-        optimizer = runner.optim_wrapper.optimizer
-        self.looks = hasattr(optimizer, 'register_step_pre_hook')
-        if self.looks:
-            optimizer.register_step_pre_hook(self.look)
+        """Look at the gradients before each step of the optimizer."""
+        runner.optim_wrapper.optimizer.register_step_pre_hook(self.look)
 
     def look(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Drop the gradients if one of them is not finite."""
@@ -69,8 +62,7 @@ class FiniteHook(Hook):
         loss = torch.as_tensor(outputs['loss']).item()
         if not math.isfinite(loss):
             self.images += names(data_batch)
-        due = getattr(runner.optim_wrapper, 'should_update', None)
-        if due and not due():
+        if not runner.optim_wrapper.should_update():
             return  # gradients are being accumulated
         if anywhere(int(self.bad_step or bool(self.images))):
             self.count(runner, loss, data_batch)
@@ -92,8 +84,7 @@ class FiniteHook(Hook):
             f'{", ".join(images)}'
         )
         if self.row < self.in_a_row:
-            then = ': this step is left out' if self.looks else ''
-            print_log(f'{what}{then}.', level=logging.WARNING)
+            print_log(f'{what}: this step is left out.', level=logging.WARNING)
             return
         raise UsageError(
             f'{what}; {self.row} steps in a row; the last good checkpoint is '

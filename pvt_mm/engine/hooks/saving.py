@@ -153,8 +153,6 @@ class SafeCheckpointHook(CheckpointHook):
                 continue
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
-            elif self.file_backend.isdir(path):  # DeepSpeed's
-                self.file_backend.rmtree(path)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ test-slow: setup
 	$(VENV)/bin/python -m pytest -n 2 -m slow
 
 benchmark: setup
-	$(VENV)/bin/python tools/benchmark.py
+	$(VENV)/bin/python -m pvt_mm benchmark
 
 lint: setup
 	$(VENV)/bin/python -m ruff check .

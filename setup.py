@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 # overwrite the other.
 setup(
     name='pvt_mm',
-    version='0.1.0',
+    version='0.2.0',
     description='PVT, PVTv2 and MPViT for MMDetection and MMSegmentation',
     license='Apache-2.0',
     python_requires='>=3.10',
@@ -28,11 +28,12 @@ setup(
             '.mim/tools/demo.py',
             '.mim/tools/gather_wheels.py',
             '.mim/tools/*mmcv.py',
-            '.mim/tools/render_*.py',
+            '.mim/tools/render_pages.py',
+            '.mim/tools/render/*',
             '.mim/tools/set_up.py',
         ]
     },
-    entry_points={'console_scripts': ['pvt_mm = pvt_mm.verbs:main']},
+    entry_points={'console_scripts': ['pvt_mm = pvt_mm.cli:main']},
     install_requires=['numpy', 'rich', 'safetensors', 'torch>=2.4'],
     extras_require={
         'upstream': [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pvt_mm import verbs
+from pvt_mm import cli as verbs
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r'^(<!-- run -->\n+)?```(\w+)\n(.*?)^```$', re.M | re.S)
@@ -139,7 +139,7 @@ def check_extra(words):
 
 def parse(verb, words, monkeypatch):
     """Stop unless the verb's own parser takes these words."""
-    assert verb in verbs.VERBS or verb.startswith('-'), f'no verb {verb}'
+    assert verb in verbs.COMMANDS or verb.startswith('-'), f'no verb {verb}'
     words = [word for word in words if word != '...']
     if verb.startswith('-') or '--help' in words or not words:
         return

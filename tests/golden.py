@@ -19,24 +19,24 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from pvt_mm.checkpoints.dialects import from_ours, to_ours
+from pvt_mm.checkpoints.formats import from_ours, to_ours
+from pvt_mm.families import FAMILIES, split_name
 
 DATA = Path(__file__).parent / 'data'
 GOLDEN = json.loads((DATA / 'golden.json').read_text())
 with open(DATA / 'official_keys.csv', newline='') as file:
     OFFICIAL = {row['variant']: row for row in csv.DictReader(file)}
 DENSE = [name for name in OFFICIAL if not name.startswith('cls_')]
-FAMILIES = {'pvt_v2_': 'PVTv2', 'pvt_': 'PVT', 'mpvit_': 'MPViT'}
 
 
 def build(variant: str, **options: object) -> nn.Module:
     """The backbone of a name such as pvt_v2_b0, or a cls_ classifier."""
     name = variant.removeprefix('cls_')
-    prefix = next(prefix for prefix in FAMILIES if name.startswith(prefix))
-    cfg = {'type': FAMILIES[prefix], 'arch': name[len(prefix) :], **options}
+    family, arch = split_name(name)
+    cfg = {'type': FAMILIES[family].backbone, 'arch': arch, **options}
     if variant.startswith('cls_'):
         cfg['out_indices'] = (3,)
-        if prefix == 'pvt_':
+        if family == 'pvt':
             cfg['class_token'] = True
         cfg = {'type': 'PyramidClassifier', 'backbone': cfg}
     return MODELS.build(cfg)

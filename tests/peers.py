@@ -7,7 +7,7 @@ import golden
 import torch
 from torch import Tensor, nn
 
-from pvt_mm.benchmark.stand_in import torchvision_stand_in
+from pvt_mm.benchmark.baselines.torchvision_stub import torchvision_stand_in
 
 # PVT v2: depths, dims and what else differs from the defaults.
 TRANSFORMERS_V2 = {

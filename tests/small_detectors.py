@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
-from pvt_mm.datasets.coco import bounding_box
-from pvt_mm.datasets.scene import paint
+from pvt_mm.datasets.synthetic.coco import bounding_box
+from pvt_mm.datasets.synthetic.scene import paint
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 DIMS = (8, 16, 20, 32)

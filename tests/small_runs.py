@@ -10,14 +10,17 @@ import time
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from mmengine.config import Config
 from mmengine.runner import FlexibleRunner, Runner
 
-from pvt_mm.datasets import draw_ade20k, draw_coco
-from pvt_mm.engine import cli, settings
-from pvt_mm.engine.options import merge_options
+from pvt_mm import cli
+from pvt_mm.config.cfg_options import merge_options
+from pvt_mm.config.loading import load_config
+from pvt_mm.datasets.synthetic import draw_ade20k, draw_coco
+from pvt_mm.engine import train as training
 
 RETINANET = 'configs/retinanet_pvt_v2_b0_shapes.py'
 SEGMENTOR = 'configs/semantic_fpn_pvt_v2_b0_shapes.py'
@@ -26,7 +29,7 @@ TINY = dict(dims=WIDTHS, depths=[1, 1, 1, 1], mlp_ratios=[1, 1, 1, 1])
 # Imported once; a new process is then there at once.
 READY = ('small_runs', 'mmdet.models', 'mmdet.datasets', 'mmseg.models')
 
-read = cache(settings.load_config)
+read = cache(load_config)
 
 
 def load(name, **options):
@@ -67,6 +70,23 @@ def write(cfg, path):
     """A config file of a config."""
     Config(cfg._cfg_dict.to_dict()).dump(path)
     return str(path)
+
+
+class Made(Exception):
+    """A config is complete."""
+
+
+def run_config(argv):
+    """The config that ``train`` makes, as it is before data is looked at."""
+
+    def stop(cfg, modes):
+        raise Made(cfg)
+
+    with patch.object(training, 'check_paths', stop):
+        try:
+            training.train(argv)
+        except Made as made:
+            return made.args[0]
 
 
 def start(argv, log, faults=(), **environment):
@@ -125,7 +145,7 @@ def train(argv, log, faults, environment):
     torch.set_num_threads(1)
     sys.argv = ['train.py', *argv]
     plant(faults)
-    sys.exit(cli.run(cli.train))
+    sys.exit(cli.run(training.train))
 
 
 def plant(faults):

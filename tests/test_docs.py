@@ -15,11 +15,12 @@ from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.fileio.backends import LocalBackend
 from mmseg.visualization import SegLocalVisualizer
+from render import api as reference
 
 import pvt_mm
-from pvt_mm import reference, verbs
+from pvt_mm import cli as verbs
 from pvt_mm.benchmark import page as benchmark_page
-from pvt_mm.checkpoints.dialects import DIALECTS
+from pvt_mm.checkpoints.formats import DIALECTS
 
 DOCS = ROOT / 'docs'
 PAGES = sorted([*ROOT.glob('*.md'), *DOCS.glob('*.md')])

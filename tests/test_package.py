@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from zipfile import ZipFile
 
-import mmengine.hub
+import mmengine
 import pytest
 import torch
 from mmengine.config import Config
@@ -16,9 +16,11 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
 import pvt_mm
-from pvt_mm import home, hub, verbs
-from pvt_mm.checkpoints import CheckpointError, read_weights
-from pvt_mm.engine.errors import UsageError
+from pvt_mm import cli as verbs
+from pvt_mm.checkpoints import read_weights
+from pvt_mm.config import loading
+from pvt_mm.config import paths as home
+from pvt_mm.errors import CheckpointError, UsageError
 
 ROOT = Path(__file__).parent.parent
 LEAF = 'retinanet_pvt_v2_b0_coco'
@@ -65,7 +67,7 @@ def say(monkeypatch, capsys, *words):
 
 
 def test_each_verb_is_a_function_and_the_tools_start_verbs():
-    for target, about in verbs.VERBS.values():
+    for target, about in verbs.COMMANDS.values():
         module, name = target.split(':')
         assert callable(getattr(import_module(f'pvt_mm.{module}'), name))
         assert about
@@ -74,7 +76,7 @@ def test_each_verb_is_a_function_and_the_tools_start_verbs():
         for path in (ROOT / 'tools').glob('*.py')
         if "start('" in path.read_text()
     }
-    assert set(started.values()) == set(verbs.VERBS) - {'doctor'}
+    assert set(started.values()) == set(verbs.COMMANDS) - {'doctor'}
     assert started['get_flops.py'] == 'flops'
 
 
@@ -83,7 +85,7 @@ def test_no_verb_prints_them_all_and_a_wrong_one_the_nearest(
 ):
     status, text = say(monkeypatch, capsys)
     assert status == 0
-    assert all(f'  {verb} ' in text for verb in verbs.VERBS)
+    assert all(f'  {verb} ' in text for verb in verbs.COMMANDS)
     status, text = say(monkeypatch, capsys, 'trian')
     assert status == 2
     assert text.startswith('error: no verb trian; nearest: train')
@@ -238,37 +240,41 @@ print(Config.fromfile('stock.py').model.backbone)
 
 def test_other_packages_are_found_where_mmengine_finds_them():
     name = 'mmdet::_base_/models/retinanet_r50_fpn.py'
-    assert hub.find_config(name, '') == hub.mmengine_finds(name, '')
-    path, scope = hub.find_config('mmseg::_base_/default_runtime.py', '')
+    theirs = Config._get_cfg_path
+    found = loading.find_config(name, '', theirs)
+    assert found == theirs(name, '')
+    path, scope = loading.find_config(
+        'mmseg::_base_/default_runtime.py', '', theirs
+    )
     assert Path(path).is_file() and scope == 'mmseg'
     # what is in no package is mmengine's to refuse
     with pytest.raises(FileNotFoundError):
-        hub.find_config('mmdet::_base_/nothing.py', '')
+        loading.find_config('mmdet::_base_/nothing.py', '', theirs)
 
 
 def test_hub_gives_configs_and_models(tmp_path, monkeypatch):
-    cfg = mmengine.hub.get_config(f'pvt_mm::{LEAF}.py')
+    cfg = pvt_mm.get_config(f'pvt_mm::{LEAF}.py')
     assert cfg.model.type == 'RetinaNet'
     name = 'classifier_pvt_v2_b0_imagenet'
-    model = mmengine.hub.get_model(f'pvt_mm::{name}.py')
+    model = pvt_mm.get_model(f'pvt_mm::{name}.py')
     torch.save(model.state_dict(), tmp_path / f'{name}.pth')
     monkeypatch.setenv('PVT_MM_WEIGHTS', str(tmp_path))
-    again = mmengine.hub.get_model(f'pvt_mm::{name}.py', pretrained=True)
+    again = pvt_mm.get_model(f'pvt_mm::{name}.py', pretrained=True)
     assert torch.equal(again.head.weight, model.head.weight)
-    cfg = mmengine.hub.get_config(f'pvt_mm::{name}.py', pretrained=True)
+    cfg = pvt_mm.get_config(f'pvt_mm::{name}.py', pretrained=True)
     assert cfg.model_path == str(tmp_path / f'{name}.pth')
     torch.save({'head.weight': torch.ones(1)}, tmp_path / f'{name}.pth')
     with pytest.raises(ValueError, match=f'{name}.pth'):
-        mmengine.hub.get_model(f'pvt_mm::{name}.py', pretrained=True)
+        pvt_mm.get_model(f'pvt_mm::{name}.py', pretrained=True)
 
 
 def test_hub_says_why_weights_are_not_to_be_had(tmp_path, monkeypatch):
     monkeypatch.setenv('PVT_MM_WEIGHTS', str(tmp_path))
     with pytest.raises(CheckpointError, match=f'put the file as {LEAF}.pth'):
-        mmengine.hub.get_model(f'pvt_mm::{LEAF}', pretrained=True)
+        pvt_mm.get_model(f'pvt_mm::{LEAF}', pretrained=True)
     name = 'semantic_fpn_pvt_v2_b0_ade20k'
     with pytest.raises(CheckpointError, match=f'{name}: no weights were'):
-        mmengine.hub.get_config(f'pvt_mm::{name}', pretrained=True)
+        pvt_mm.get_config(f'pvt_mm::{name}', pretrained=True)
 
 
 def test_what_mmengine_loads_stays_loadable(tmp_path):
@@ -331,7 +337,7 @@ def test_wheel_carries_all_that_is_needed_and_no_more(wheel):
 def test_wheel_works_elsewhere(wheel, tmp_path):
     code = """
 import sys, pvt_mm
-from pvt_mm.engine.config_file import load_config
+from pvt_mm.config.loading import load_config
 from pvt_mm.verbs import start
 print(pvt_mm.__file__)
 print(len(pvt_mm.list_configs()))

@@ -10,8 +10,8 @@ import safetensors.torch
 import torch
 from hypothesis import strategies as st
 
-from pvt_mm.backbones import PVTv2
-from pvt_mm.checkpoints.dialects import from_ours
+from pvt_mm.checkpoints.formats import from_ours
+from pvt_mm.models.backbones import PVTv2
 
 ARCH = dict(dims=(2, 4), depths=(1, 1), mlp_ratios=(1, 1), heads=(1, 2))
 ARCH |= dict(sr_ratios=(2, 1))

@@ -17,9 +17,9 @@ sys.path.insert(0, str(ROOT))
 
 from mmengine.fileio import load  # noqa: E402
 
-from pvt_mm.datasets import draw_all  # noqa: E402
-from pvt_mm.engine.errors import UsageError  # noqa: E402
-from pvt_mm.figures import (  # noqa: E402
+from pvt_mm.datasets.synthetic import draw_all  # noqa: E402
+from pvt_mm.errors import UsageError  # noqa: E402
+from pvt_mm.visualization.figures import (  # noqa: E402
     draw_curves,
     draw_detections,
     read_scalars,

@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 try:
-    from pvt_mm.verbs import start
+    from pvt_mm.cli import start
 except ImportError as error:
     sys.exit(f'error: {error} (by {sys.executable}; is .venv activated?)')
 

@@ -4,7 +4,7 @@
 # timm leaves out beside RandAugment, and 10 epochs of cooldown and an
 # average of weights, which change no published number.
 custom_imports = dict(
-    imports=['pvt_mm', 'pvt_mm.classification'], allow_failed_imports=False
+    imports=['pvt_mm', 'pvt_mm.datasets'], allow_failed_imports=False
 )
 default_scope = 'mmengine'
 data_root = 'data/imagenet/'

@@ -8,7 +8,8 @@ _base_ = [
     'mmseg::_base_/default_runtime.py',
 ]
 custom_imports = dict(
-    imports=['pvt_mm', 'pvt_mm.heads'], allow_failed_imports=False
+    imports=['pvt_mm', 'pvt_mm.models.decode_heads'],
+    allow_failed_imports=False,
 )
 model = dict(
     type='EncoderDecoder',

@@ -5,10 +5,10 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
 ]
 custom_imports = dict(
-    imports=['pvt_mm', 'pvt_mm.engine.hooks.first_score'],
+    imports=['pvt_mm', 'pvt_mm.engine.hooks.first_score_hook'],
     allow_failed_imports=False,
 )
-# the same order as in pvt_mm/datasets/scene.py
+# the same order as in pvt_mm/datasets/synthetic/scene.py
 metainfo = dict(classes=('disc', 'square', 'triangle', 'star', 'ring'))
 data_root = 'data/shapes/coco/'
 
@@ -117,6 +117,6 @@ param_scheduler = [
 default_hooks = dict(
     logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=1)
 )
-custom_hooks = [dict(type='FirstScore')]
+custom_hooks = [dict(type='FirstScoreHook')]
 randomness = dict(seed=0)
 auto_scale_lr = dict(enable=False, base_batch_size=8)

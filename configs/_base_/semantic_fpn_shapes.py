@@ -5,10 +5,10 @@ _base_ = [
     'mmseg::_base_/default_runtime.py',
 ]
 custom_imports = dict(
-    imports=['pvt_mm', 'pvt_mm.engine.hooks.first_score'],
+    imports=['pvt_mm', 'pvt_mm.engine.hooks.first_score_hook'],
     allow_failed_imports=False,
 )
-# the shapes in the order of pvt_mm/datasets/scene.py
+# the shapes in the order of pvt_mm/datasets/synthetic/scene.py
 metainfo = dict(
     classes=('ground', 'disc', 'square', 'triangle', 'star', 'ring'),
     palette=[
@@ -112,6 +112,6 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
 )
-custom_hooks = [dict(type='FirstScore')]
+custom_hooks = [dict(type='FirstScoreHook')]
 randomness = dict(seed=0)
 auto_scale_lr = dict(enable=False, base_batch_size=4)

@@ -9,15 +9,16 @@ from statistics import median
 
 import torch
 
-from ..analysis.flops import build as build_whole
-from ..analysis.flops import count, count_run
-from ..analysis.forward import forward
-from ..engine.config_file import load_config
-from ..engine.errors import UsageError
-from ..home import checkout
+from ..config.arguments import command_parser
+from ..config.loading import load_config
+from ..config.paths import checkout
+from ..errors import UsageError
 from . import page, report
+from .baselines.build import MAKERS, build
 from .cases import CASES, CASES_CUDA, PROFILED, Case
-from .contestants import MAKERS, build
+from .flops import build as build_whole
+from .flops import count, count_run
+from .forward import forward
 from .machine import describe
 from .measure import MIB, PRECISIONS, interleave, peak_bytes
 from .rows import measure, write_facts, write_rows
@@ -26,8 +27,8 @@ from .shares import shares, shares_table, write_shares
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(
-        description='Measure speed and memory beside other libraries; '
+    p = command_parser(
+        'Measure speed and memory beside other libraries; '
         'without a target, all of the table, which is then kept.'
     )
     p.add_argument(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..layers.linear import linear
+from ..models.layers.linear import linear
 
 LIBRARIES = ('torch', 'timm', 'transformers', 'mmdet', 'mmcv', 'mmengine')
 

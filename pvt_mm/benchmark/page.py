@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..home import HOME
+from ..config.paths import HOME
 from . import report
 from .rows import read_facts, read_rows
 from .shares import read_shares, shares_table

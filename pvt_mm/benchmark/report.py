@@ -145,7 +145,7 @@ def insert(path: Path, text: str) -> bool:
 
 def draw(file: Path, rows: Sequence[Row], title: str) -> None:
     """Bars of seconds, a panel per case."""
-    from ..figures import pyplot, save
+    from ..visualization.figures import pyplot, save
 
     cases = list(dict.fromkeys(row[:6] for row in rows))
     cases = [c for c in cases if sum(r[:6] == c for r in rows) > 1]

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from .baselines.build import enter
 from .cases import US, Case
-from .contestants import enter
 from .measure import (
     MIB,
     interleave,

@@ -14,8 +14,8 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
+from .baselines.build import enter
 from .cases import US, Case
-from .contestants import enter
 from .measure import run
 from .report import markdown
 from .rows import write_rows

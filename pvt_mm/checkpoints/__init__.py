@@ -1,14 +1,16 @@
-"""Everybody else's names for our weights, and the way of files to us."""
+"""Read, convert and load weights; the zoo of published ones."""
 
+from ..errors import CheckpointError
 from .convert import convert
-from .errors import CheckpointError
-from .fetch import locate
-from .files import read_weights, write_weights
-from .loader import load_pretrained
+from .download import locate
+from .io import read_weights, write_weights
+from .strict_load import check_fit, load_model, load_pretrained
 
 __all__ = [
     'CheckpointError',
+    'check_fit',
     'convert',
+    'load_model',
     'load_pretrained',
     'locate',
     'read_weights',

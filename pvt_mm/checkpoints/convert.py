@@ -1,12 +1,12 @@
 """Convert a weight file from one dialect to another."""
 
-import argparse
 from collections.abc import Sequence
 
-from .dialects import DIALECTS, check_names, from_ours, to_ours
-from .errors import CheckpointError
-from .fetch import locate
-from .files import read_weights, write_weights
+from ..config.arguments import command_parser
+from ..errors import CheckpointError
+from .download import locate
+from .formats import DIALECTS, check_names, from_ours, to_ours
+from .io import read_weights, write_weights
 
 NAMES = tuple(dict.fromkeys(dialect.name for dialect in DIALECTS))
 
@@ -50,7 +50,7 @@ def convert(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line of tools/convert_checkpoint.py."""
-    p = argparse.ArgumentParser(description=__doc__)
+    p = command_parser(__doc__)
     p.add_argument('source', help='pvt://NAME, an address or a file')
     p.add_argument('target', help='file to write: .pth or .safetensors')
     p.add_argument(

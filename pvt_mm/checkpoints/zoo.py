@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from .errors import CheckpointError
+from ..errors import CheckpointError
 
 PVT_RELEASE = 'https://github.com/whai362/PVT/releases/download/v2/'
 HUB = 'https://huggingface.co/'

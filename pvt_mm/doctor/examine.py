@@ -136,6 +136,13 @@ def diagnose(error: str) -> tuple[str, str]:
     return error.strip().splitlines()[-1], 'no conflict we know of'
 
 
+def known_conflict(error: str) -> str | None:
+    """What is wrong and its fix, in one sentence; None if it is not known."""
+    if not any(re.search(pattern, error) for pattern, *_ in CONFLICTS):
+        return None
+    return '; fix: '.join(diagnose(error))
+
+
 def in_family(remedy: str) -> str:
     """A remedy in the words of the family of distributions that is here."""
     family = [name for names in DISTRIBUTIONS.values() for name in names]

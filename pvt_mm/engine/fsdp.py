@@ -1,17 +1,17 @@
 """Train with the model divided among processes by mmengine's FSDP."""
 
 import torch
-from mmengine._strategy import FSDPStrategy
-from mmengine._strategy.fsdp import FSDP
 from mmengine.config import Config
 from mmengine.registry import FUNCTIONS, MODELS, STRATEGIES
 from mmengine.runner import FlexibleRunner
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
-from ..data_check.guard import CarefulRunner
-from ..layers import Block
-from .additions import add_import
-from .errors import UsageError
+from ..compat import fsdp_strategy
+from ..config.additions import add_import
+from ..errors import UsageError
+from ..models.layers import Block
+from .runner import FaultTolerantRunner
 
 KNOWN = 'FSDPStrategy'
 
@@ -24,7 +24,7 @@ class FSDPRunner(FlexibleRunner):
     optimizer is built by the strategy.
     """
 
-    build_dataloader = CarefulRunner.build_dataloader
+    build_dataloader = staticmethod(FaultTolerantRunner.build_dataloader)
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'FSDPRunner':
@@ -50,8 +50,8 @@ class FSDPRunner(FlexibleRunner):
 
 
 @STRATEGIES.register_module()
-class WholeNormFSDP(FSDPStrategy):
-    """mmengine's FSDP, with three things mended.
+class WholeNormFSDP(fsdp_strategy()):
+    """mmengine's FSDP with three fixes.
 
     It clips by the norm of all gradients, not by that of each process's
     part; it resumes with torch 2.1 and newer, which changed the order of
@@ -77,7 +77,9 @@ class WholeNormFSDP(FSDPStrategy):
     def load_optim_state_dict(self, state_dict: dict) -> None:
         """Load the optimizer's state, each process its part."""
         optimizer = self.optim_wrapper.optimizer
-        part = FSDP.optim_state_dict_to_load(self.model, optimizer, state_dict)
+        part = FullyShardedDataParallel.optim_state_dict_to_load(
+            self.model, optimizer, state_dict
+        )
         self.optim_wrapper.load_state_dict(part)
 
 

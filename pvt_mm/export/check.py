@@ -9,7 +9,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from ..engine.errors import UsageError
+from ..errors import UsageError
 from .program import quiet
 from .subject import Subject
 

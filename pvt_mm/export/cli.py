@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..engine.atomic import AtomicBackend
-from ..engine.errors import UsageError
+from ..checkpoints.atomic import AtomicBackend
+from ..config.arguments import command_parser
+from ..errors import UsageError
 from .check import compare, runner
 from .program import to_onnx, to_pt2, trace
 from .subject import Subject, subject
@@ -18,8 +19,8 @@ NEEDS = {'.onnx': (['onnx', 'onnxscript'], ['onnxruntime']), '.pt2': ([], [])}
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(
-        description='Write a backbone, or the model of a config, as a file '
+    p = command_parser(
+        'Write a backbone, or the model of a config, as a file '
         'that runs without pvt_mm: normalized images -> maps or logits.'
     )
     p.add_argument('target', help='config, or a backbone such as pvt_v2_b2')

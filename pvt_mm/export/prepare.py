@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..fuse import fuse_for_inference
+from ..models.fuse_conv_bn import fuse_for_inference
 from .pooling import GridAveragePool, GridMaxPool
 
 

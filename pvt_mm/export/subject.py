@@ -10,13 +10,14 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..backbones import Pyramid
-from ..backbones.build import FAMILIES, build_backbone
-from ..engine.building import building
-from ..engine.config_file import load_config
-from ..engine.errors import UsageError
-from ..hub import load_whole
+from ..checkpoints import load_model
+from ..config.build_errors import building
+from ..config.loading import load_config
+from ..errors import UsageError
+from ..families import FAMILIES, split_name
 from ..inference.predictor import lazy_metainfo
+from ..models.backbones import Pyramid
+from ..models.backbones.build import build_backbone
 from .program import SMALLEST, quiet
 
 # What the published weights were trained with, in RGB order.
@@ -85,7 +86,7 @@ def subject(target: str, weights: str | None) -> Subject:
         UsageError: there is no such arch or config, or it cannot be built.
         CheckpointError: the weights are not there or do not fit.
     """
-    if not Path(target).is_file() and target.startswith(tuple(FAMILIES)):
+    if not Path(target).is_file() and split_name(target):
         found = of_arch(target, weights)
     else:
         found = of_config(load_config(target), Path(target).stem, weights)
@@ -127,10 +128,10 @@ def of_config(cfg: Config, name: str, weights: str | None) -> Subject:
     with building(cfg, name), quiet():
         model = MODELS.build(cfg.model)
     if not isinstance(getattr(model, 'backbone', None), Pyramid):
-        kinds = ', '.join(kind.__name__ for kind in FAMILIES.values())
+        kinds = ', '.join(family.backbone for family in FAMILIES.values())
         raise UsageError(f'{name}: export takes models on top of {kinds}')
     if weights:
-        load_whole(model, weights)
+        load_model(model, weights)
     about, remarks = normalization(cfg.model), []
     if hasattr(model, 'decode_head'):
         parts, names = Parts(model, model.decode_head), ['logits']

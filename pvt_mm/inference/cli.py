@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.progress import track
 
-from ..engine.arguments import add_cfg_options, count, share
-from ..engine.errors import UsageError
+from ..config.arguments import add_cfg_options, command_parser, count, share
+from ..errors import UsageError
 from .coco import Ids, describe, objects
 from .output import CODECS, Film, Folder, check_names
 from .predictor import Predictor
@@ -20,8 +20,8 @@ OUT = Path('work_dirs/infer')
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(
-        description='Run a trained detector or segmentor on images or a '
+    p = command_parser(
+        'Run a trained detector or segmentor on images or a '
         'video; keep pictures, and results as JSON or label maps.'
     )
     p.add_argument('config', help='config file, for example configs/NAME.py')

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.errors import UsageError
-from ..engine.preflight import read_json
+from ..config.data_files import read_json
+from ..errors import UsageError
 from .results import Result
 from .sources import Item
 

@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..engine.errors import UsageError
-from ..seeing.files import write_image, write_whole
+from ..checkpoints.atomic import write_image, write_whole
+from ..errors import UsageError
 from .results import Result, label_map
 from .sources import IMAGES
 

@@ -13,15 +13,15 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import BaseDataElement
 
-from ..checkpoints import locate, read_weights
-from ..data_check.guard import blame
-from ..engine.building import building
-from ..engine.config_file import load_config
-from ..engine.errors import UsageError
-from ..engine.gate import check_fit
-from ..engine.options import merge_options
-from ..engine.preflight import check_classes, datasets
-from ..seeing.canvas import colours_of
+from ..checkpoints import check_fit, locate, read_weights
+from ..config.build_errors import building
+from ..config.cfg_options import merge_options
+from ..config.data_files import datasets
+from ..config.loading import load_config
+from ..datasets.checks.classes import check_classes
+from ..datasets.checks.fault_tolerant_pipeline import blame
+from ..errors import UsageError
+from ..visualization.canvas import colours_of
 
 # Scope of a config -> what its inferencer wants to draw with; we do it.
 VISUALIZERS = {'mmdet': 'DetLocalVisualizer', 'mmseg': 'SegLocalVisualizer'}

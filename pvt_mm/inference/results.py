@@ -8,8 +8,8 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
-from ..backbones import InputError
-from ..seeing.paint import Thing, paint_labels, paint_things
+from ..errors import InputError
+from ..visualization.paint import Thing, paint_labels, paint_things
 from .predictor import BadImage, Predictor
 from .sources import Item, open_source
 

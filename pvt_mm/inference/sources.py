@@ -8,7 +8,7 @@ from typing import NamedTuple
 import mmcv
 import numpy as np
 
-from ..engine.errors import UsageError
+from ..errors import UsageError
 
 # fmt: off
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm')

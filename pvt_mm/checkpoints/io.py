@@ -1,0 +1,152 @@
+"""Read weight files without running anything in them; write them whole."""
+
+import argparse
+import os
+import pickle
+import re
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..compat import checkpoint_reading
+from ..errors import CheckpointError
+from .safety import check_calls, check_format, check_tensors
+
+# Entries of a file that may hold the weights, the first one there counts.
+CONTAINERS = ('state_dict', 'model')
+
+# Classification scripts keep their command line, a plain object, beside the
+# weights (official PVT and MPViT files).
+HARMLESS = [argparse.Namespace]
+
+
+def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The tensors of a .pth or .safetensors file by name, on the CPU.
+
+    Nothing in the file is executed: pickles are read by torch's
+    weights-only reader.
+
+    Raises:
+        CheckpointError: no such file, or one that is not a weight file, is
+            cut short, or asks for anything but data.
+    """
+    path = os.fspath(path)
+    kind = check_format(path)
+    read = read_safetensors if kind == 'safetensors' else read_pickle
+    weights = unwrap(read(path))
+    if not weights:
+        raise CheckpointError(f'{path} holds no tensors by name')
+    check_tensors(path, weights)
+    return weights
+
+
+def read_pickle(path: str) -> Any:
+    """The content of a file of torch.save, data only."""
+    check_calls(path)
+    try:
+        with checkpoint_reading(*HARMLESS):
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r'(?:GLOBAL|type|class) ([\w.]+\.\w+)', str(error))
+        asks = f'asks for {named[1]}' if named else 'is not plain data'
+        raise CheckpointError(
+            f'{path} is refused: it {asks}, and a weight file must hold '
+            'tensors and plain values only'
+        ) from error
+    except Exception as error:  # a damaged pickle makes torch raise any
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            f'{path} is cut short or damaged ({reason[0]}): download it again'
+        ) from error
+
+
+def read_safetensors(path: str) -> dict[str, Tensor]:
+    """The content of a .safetensors file."""
+    try:
+        return safetensors.torch.load_file(path)
+    except Exception as error:  # its own, and those of json and torch
+        raise CheckpointError(
+            f'{path} is cut short or damaged ({error}): download it again'
+        ) from error
+
+
+def unwrap(content: Any) -> dict[str, Tensor]:
+    """The state dict inside what a file holds, without DDP's 'module.'"""
+    for entry in CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(
+            content.get(entry), Mapping
+        ):
+            content = content[entry]
+            break
+    if not isinstance(content, Mapping):
+        return {}
+    return {
+        key.removeprefix('module.'): value.detach()
+        for key, value in content.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+
+
+def write_weights(
+    path: str | os.PathLike,
+    weights: Mapping[str, Tensor],
+    *,
+    container: str = '',
+    force: bool = False,
+) -> None:
+    """Write tensors by name; the file appears whole or not at all.
+
+    Args:
+        path: ends with .safetensors or .pth.
+        weights: tensors; those that share memory stay shared in a .pth.
+        container: entry of a .pth that holds them; empty for none.
+        force: replace a file that is there.
+
+    Raises:
+        CheckpointError: another ending, or the file is there already.
+    """
+    path = os.fspath(path)
+    folder, name = os.path.split(os.path.abspath(path))
+    if not name.endswith(('.pth', '.safetensors')):
+        raise CheckpointError(f'{path} must end with .pth or .safetensors')
+    if os.path.exists(path) and not force:
+        raise CheckpointError(f'{path} is there already: use --force')
+    if not os.path.isdir(folder):
+        raise CheckpointError(f'{folder} is not a folder: make it first')
+    compact = compacted(weights)
+    handle, temporary = tempfile.mkstemp(prefix='.' + name, dir=folder)
+    os.close(handle)
+    try:
+        if name.endswith('.safetensors'):
+            copies = {k: v.clone() for k, v in compact.items()}
+            safetensors.torch.save_file(copies, temporary, {'format': 'pt'})
+        else:
+            torch.save(
+                {container: compact} if container else compact, temporary
+            )
+        with open(temporary, 'rb') as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f'{path} cannot be written: {error}') from error
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def compacted(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors that hold no more memory than they show."""
+    made: dict[int, Tensor] = {}
+    out = {}
+    for name, tensor in weights.items():
+        if id(tensor) not in made:
+            whole = tensor.untyped_storage().nbytes() == tensor.nbytes
+            same = whole and tensor.is_contiguous()
+            made[id(tensor)] = tensor if same else tensor.contiguous().clone()
+        out[name] = made[id(tensor)]
+    return out

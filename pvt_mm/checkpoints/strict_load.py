@@ -1,0 +1,310 @@
+"""Load weights into a backbone or a model: every parameter, or an error."""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import torch
+from mmengine.logging import print_log
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from ..compat import mark_initialized
+from ..errors import CheckpointError
+from .download import locate
+from .formats import Found, recognise, to_ours
+from .io import read_weights
+
+
+def load_pretrained(
+    module: nn.Module,
+    checkpoint: str | None = None,
+    *,
+    prefix: str | None = None,
+    allow_partial: bool = False,
+    **unknown: object,
+) -> None:
+    """Give a backbone published weights of any known dialect.
+
+    What a backbone never has is passed over in silence: heads, PVT's class
+    token and final norm, and stages beyond the last one that was built.
+
+    Args:
+        module: a backbone with our names.
+        checkpoint: ``pvt://NAME``, an http(s) address or a file.
+        prefix: use only keys of the file that begin with it.
+        allow_partial: say what is missing, but go on.
+
+    Raises:
+        CheckpointError: no file, an unsafe or unknown one, or one that does
+            not hold every parameter in the right shape.
+    """
+    if unknown or not checkpoint:
+        raise CheckpointError(
+            "init_cfg of type 'Pretrained' needs checkpoint and knows prefix "
+            f'and allow_partial; got {sorted(unknown) or "no checkpoint"}'
+        )
+    path = locate(checkpoint)
+    weights = read_weights(path)
+    if prefix:
+        weights = {k: v for k, v in weights.items() if k.startswith(prefix)}
+    try:
+        found, translation = to_ours(weights)
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+    state = backbone_of(translation.state)
+    wanted = module.state_dict()
+    check_values(path, wanted, state)
+    problems = {
+        'unexpected': unexpected(wanted, state),
+        **compare(wanted, state),
+    }
+    if any(problems.values()):
+        message = explain(module, path, found, state, problems)
+        if not allow_partial:
+            raise CheckpointError(message)
+        print_log(message, 'current', logging.WARNING)
+        state = {k: v for k, v in state.items() if k not in problems['shape']}
+    module.load_state_dict(state, strict=False)
+    report(module, state, path, found)
+
+
+def backbone_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's tensors without prefix, of a state dict in our names."""
+    prefix = recognise(state).prefix
+    return {
+        key.removeprefix(prefix): value
+        for key, value in state.items()
+        if key.startswith(prefix)
+    }
+
+
+def check_fit(
+    model: nn.Module,
+    path: str,
+    part: str = '',
+    *,
+    allow_partial: bool = False,
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Stop unless a checkpoint has every tensor of the model.
+
+    mmengine loads what fits and only logs the rest, so that a wrong file
+    would go on with random weights.
+
+    Args:
+        model: a model, also one inside a wrapper.
+        path: file written by mmengine.
+        part: compare names that start with this only.
+        allow_partial: log what is missing, but go on.
+        state: what the file holds, if that is known.
+
+    Raises:
+        CheckpointError: something is missing or has another shape, or the
+            file cannot be read safely.
+    """
+    while isinstance(getattr(model, 'module', None), nn.Module):
+        model = model.module
+    wanted = {
+        name: value
+        for name, value in model.state_dict().items()
+        if name.startswith(part)
+        and torch.is_tensor(value)
+        and not name.endswith('num_batches_tracked')
+    }
+    problems = compare(wanted, read_weights(path) if state is None else state)
+    if not any(problems.values()):
+        return
+    missing, shape = problems['missing'], problems['shape']
+    message = (
+        f'{path} does not fit this model: of {len(wanted)} tensors '
+        f'{len(missing)} are missing{example(missing)} and {len(shape)} '
+        f'have another shape{example(shape)}'
+    )
+    if not allow_partial:
+        raise CheckpointError(
+            f'{message}; was it trained with another config?'
+        )
+    print_log(message, 'current', logging.WARNING)
+
+
+def load_model(model: nn.Module, file: str) -> None:
+    """Give a whole model the weights of a file of any known format.
+
+    Raises:
+        CheckpointError: something is missing or has another shape, or the
+            file is unsafe or of no known format.
+    """
+    weights = read_weights(file)
+    try:
+        state = to_ours(weights)[1].state
+    except CheckpointError as error:
+        raise CheckpointError(f'{file}: {error}') from error
+    check_fit(model, file, state=state)
+    model.load_state_dict(state, strict=False)
+    mark_initialized(model)  # a Runner would call init_weights
+
+
+def example(names: list[str]) -> str:
+    """The first of some names, for a message."""
+    return f' ({names[0]}{", ..." if len(names) > 1 else ""})' if names else ''
+
+
+def compare(
+    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> dict[str, list[str]]:
+    """The keys that a state dict lacks, and those of another shape."""
+    return {
+        'missing': [
+            key
+            for key in wanted
+            if key not in state and not key.endswith('num_batches_tracked')
+        ],
+        'shape': [
+            key
+            for key in wanted
+            if key in state and state[key].shape != wanted[key].shape
+        ],
+    }
+
+
+def unexpected(
+    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> list[str]:
+    """The keys of a state dict that the stages of a backbone do not have."""
+    stages = {stage_of(key) for key in wanted}
+    return [
+        key
+        for key in state
+        if key not in wanted
+        and stage_of(key) in stages
+        and not classifier_only(key, wanted)
+    ]
+
+
+def check_values(
+    path: object, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> None:
+    """Stop at integers in place of floats, and at NaN and infinity."""
+    for key, here in wanted.items():
+        there = state.get(key)
+        if there is None or not here.is_floating_point():
+            continue
+        if not there.is_floating_point():
+            raise CheckpointError(
+                f'{path}: {key} is {there.dtype} and must be floating point: '
+                'take a file that is not quantized'
+            )
+        if not there.to(here.dtype).isfinite().all():
+            raise CheckpointError(
+                f'{path}: {key} holds NaN or infinity: take another copy, or '
+                'a checkpoint from before the training went wrong'
+            )
+
+
+def stage_of(key: str) -> int:
+    """Number of the stage that a key belongs to; -1 before the first."""
+    match = re.match(r'stages\.(\d+)\.', key)
+    return int(match[1]) if match else -1
+
+
+def classifier_only(key: str, wanted: Iterable[str]) -> bool:
+    """Whether only a classifier has this key: a head, PVT's class token."""
+    if key.startswith('head.') or key.endswith('.cls_token'):
+        return True
+    stage = key.split('.norm.')[0]
+    return '.norm.' in key and f'{stage}.pos_embed' in wanted
+
+
+def explain(
+    module: nn.Module,
+    path: object,
+    found: Found,
+    state: Mapping[str, Tensor],
+    problems: Mapping[str, list[str]],
+) -> str:
+    """All that does not fit, for a person."""
+    wanted = module.state_dict()
+    if message := other_channels(path, state, wanted, problems):
+        return message
+    lines = [
+        f'{path} does not fit this backbone: the file holds {found} with '
+        f'{shape_of(state)}, the backbone is {type(module).__name__} with '
+        f'{shape_of(wanted)}.'
+    ]
+    for name, keys in problems.items():
+        if keys:
+            lines.append(f'  {name} ({len(keys)}):')
+        for key in keys[:8]:
+            text = key
+            if name == 'shape':
+                there, here = tuple(state[key].shape), tuple(wanted[key].shape)
+                text += f': {there} in the file, {here} here'
+            lines.append(f'    {text}')
+        if len(keys) > 8:
+            lines.append(f'    ... and {len(keys) - 8} more')
+    lines.append(
+        '  Take the file of this arch, or --allow-partial-weights to start '
+        'without the rest.'
+    )
+    return '\n'.join(lines)
+
+
+def other_channels(
+    path: object,
+    state: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    problems: Mapping[str, list[str]],
+) -> str:
+    """What to say if only the first layer differs, in channels of images."""
+    key = next(iter(wanted))
+    if {k for keys in problems.values() for k in keys} != {key}:
+        return ''
+    there, here = tuple(state[key].shape), tuple(wanted[key].shape)
+    if (there[:1], there[2:]) != (here[:1], here[2:]):
+        return ''
+    return (
+        f'{path} is for images of {there[1]} channels, and in_channels='
+        f'{here[1]} ({key} is {there} in the file, {here} here): set '
+        f'in_channels={there[1]}, or give --allow-partial-weights to train '
+        'this layer from scratch'
+    )
+
+
+def shape_of(state: Mapping[str, Tensor]) -> str:
+    """The depths and widths of a backbone with our names."""
+    blocks, dims = Counter(), {}
+    for key, value in state.items():
+        match = re.match(
+            r'stages\.(\d+)\.(?:paths\.0\.)?blocks\.\d+\.norm1\.weight$', key
+        )
+        if match:
+            blocks[match[1]] += 1
+            dims[match[1]] = value.numel()
+    depths = ', '.join(str(blocks[stage]) for stage in sorted(blocks))
+    widths = ', '.join(str(dims[stage]) for stage in sorted(dims))
+    return f'depths {depths or "?"} and dims {widths or "?"}'
+
+
+def report(
+    module: nn.Module, state: Mapping[str, Tensor], path: object, found: Found
+) -> None:
+    """Log what came."""
+    parameters = dict(module.named_parameters())
+    total = sum(p.numel() for p in parameters.values())
+    came = sum(p.numel() for k, p in parameters.items() if k in state)
+    share = '100 %' if came == total else f'only {came / total:.1%}'
+    print_log(
+        f'loaded {share} of {total:,} parameters from {path} ({found})',
+        'current',
+        logging.INFO if came == total else logging.WARNING,
+    )
+
+
+@CheckpointLoader.register_scheme(prefixes='pvt://')
+def load_from_zoo(
+    filename: str, map_location: object = None
+) -> dict[str, Tensor]:
+    """What ``load_from='pvt://NAME'`` loads, in our names."""
+    return to_ours(read_weights(locate(filename)))[1].state

@@ -1,0 +1,162 @@
+"""The commands of ``pvt_mm COMMAND``, and how each of them ends."""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from difflib import get_close_matches
+from importlib import import_module
+
+from .errors import Preempted, SampleError, UsageError
+
+# Command -> its function, module:name below pvt_mm, and what it does.
+COMMANDS = {
+    'train': ('engine.train:train', 'train a model by its config'),
+    'test': ('engine.test:test', 'evaluate a trained model'),
+    'infer': ('inference.cli:main', 'run a model on images or a video'),
+    'demo': ('demo.cli:main', 'show models in the browser'),
+    'analyze-log': (
+        'visualization.logs_cli:main',
+        'draw the curves of trainings',
+    ),
+    'analyze-results': (
+        'visualization.results_cli:main',
+        'scores per class and the confusion matrix',
+    ),
+    'reproduce': ('reproduction.cli:main', 'check published numbers'),
+    'visualize-features': (
+        'visualization.features_cli:main',
+        'draw the feature maps and the attention of a backbone',
+    ),
+    'benchmark': ('benchmark.cli:main', 'measure speed and memory'),
+    'flops': ('benchmark.flops_cli:main', 'count parameters and FLOPs'),
+    'convert': (
+        'checkpoints.convert:main',
+        'convert weights to another checkpoint format',
+    ),
+    'export': ('export.cli:main', 'write a model as ONNX or .pt2'),
+    'check-dataset': (
+        'datasets.checks.cli:main',
+        'find what is wrong with a data set',
+    ),
+    'browse-dataset': (
+        'visualization.browse_cli:main',
+        'draw what the network gets of a data set',
+    ),
+    'draw-data': (
+        'datasets.synthetic.cli:main',
+        'draw a synthetic data set to try a training with',
+    ),
+    'doctor': (
+        'doctor.__main__:main',
+        'find what is wrong with the installed libraries',
+    ),
+}
+
+
+def main() -> int:
+    """Run ``pvt_mm COMMAND ...`` -> exit status."""
+    name = sys.argv[1] if len(sys.argv) > 1 else '--help'
+    if name in ('-h', '--help'):
+        print(usage())
+        return 0
+    if name not in COMMANDS:
+        near = ', '.join(get_close_matches(name, COMMANDS, cutoff=0))
+        print(f'error: no command {name}; nearest: {near}', file=sys.stderr)
+        return 2
+    sys.argv[:2] = [f'pvt_mm {name}']
+    return start(name)
+
+
+def usage() -> str:
+    """The commands, a line each."""
+    width = max(map(len, COMMANDS))
+    lines = [
+        f'  {name:{width}}  {what}' for name, (_, what) in COMMANDS.items()
+    ]
+    head = 'usage: pvt_mm COMMAND ...; COMMAND --help lists its options\n'
+    return '\n'.join([head, *lines])
+
+
+def start(name: str) -> int:
+    """Run a command on the rest of the command line -> exit status."""
+    module, function = COMMANDS[name][0].split(':')
+
+    def command() -> int | None:
+        return getattr(import_module(f'pvt_mm.{module}'), function)()
+
+    if name == 'doctor':  # it runs where mmengine cannot be imported
+        return command()
+    return run(command)
+
+
+def run(command: Callable[[], object]) -> int:
+    """Run a function -> exit status; a user's mistake is one sentence.
+
+    The traceback of every error goes into the log file of the run, and with
+    ``--debug`` to the screen. A bug is raised again.
+    """
+    try:
+        command()
+    except Preempted as stop:
+        say(str(stop))
+        return stop.status
+    except KeyboardInterrupt:
+        print('stopped by Ctrl-C', file=sys.stderr)
+        return 130
+    except Exception as error:
+        log_traceback(error)
+        message = message_of(error)
+        if message is None:
+            raise
+        if '--debug' in sys.argv:
+            traceback.print_exception(error)
+        alone = isinstance(error, UsageError) and not isinstance(
+            error, SampleError
+        )
+        (say if alone else complain)(f'error: {message}')
+        return 1
+    return 0
+
+
+def message_of(error: Exception) -> str | None:
+    """What to tell the user in one sentence; None for a bug."""
+    if isinstance(error, UsageError):
+        return str(error)
+    if isinstance(error, ImportError):
+        from .doctor.examine import known_conflict
+
+        return known_conflict(str(error))
+    from .engine.process_errors import explain
+
+    return explain(error)
+
+
+def say(text: str) -> None:
+    """Print once, however many processes say the same."""
+    if os.environ.get('LOCAL_RANK', '0') == '0':
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """Print to stderr."""
+    print(text, file=sys.stderr)
+
+
+def log_traceback(error: Exception) -> None:
+    """Write a traceback into the log file of the run, if it has one."""
+    if 'mmengine.logging' not in sys.modules:
+        return
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    record = logger.makeRecord(
+        *(logger.name, logging.ERROR, __file__, 0),
+        *('the run ended with an error', (), None),
+    )
+    text = ''.join(traceback.format_exception(error))
+    record.msg = f'{record.msg}\n{text}'
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)

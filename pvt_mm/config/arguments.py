@@ -1,0 +1,72 @@
+"""Options that several commands have."""
+
+import argparse
+
+from .cfg_options import Options
+
+
+def command_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the options of every command.
+
+    Args:
+        description: what the command does, for ``--help``.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        '--debug',  # read by cli.run, whatever the parser makes of the rest
+        action='store_true',
+        help='show the traceback of an error too',
+    )
+    return parser
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``train`` and ``test`` have in common."""
+    parser.add_argument(
+        'config', help='config file, for example configs/NAME.py'
+    )
+    parser.add_argument(
+        '--work-dir', help='folder of logs; work_dirs/NAME if not given'
+    )
+    add_cfg_options(parser)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes',
+    )
+    parser.add_argument(
+        '--no-data-check',
+        action='store_true',
+        help='start without a look at the annotations and some images',
+    )
+    parser.add_argument('--local-rank', '--local_rank', help=argparse.SUPPRESS)
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """``--cfg-options``."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=Options,
+        metavar='KEY=VALUE',
+        help='change the config: a.b.0.c=1, list=[1,2]; a key that nothing '
+        'reads is an error and +KEY=VALUE adds it anyway; data_root=FOLDER '
+        "moves every path below the config's data root",
+    )
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f'{text} is not in 0..1')
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not 1 or more')
+    return value

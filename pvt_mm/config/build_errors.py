@@ -1,0 +1,186 @@
+"""Turn an error while something is built from a config into one sentence."""
+
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from mmengine.config import Config
+from mmengine.registry import OPTIMIZERS
+
+from ..compat import config_dict
+from ..errors import UsageError
+from .data_files import EMPTY, check_json_files
+from .schema import bare, find_class, known_keys, walk
+
+ARGUMENT = re.compile(r"(\w+)\.__init__\(\) .*keyword argument '(\w+)'")
+NOT_THERE = re.compile(r'(\S+) is not in the (\w+)::([\w ]+) registry')
+# Where the classes of a config come from, if not from the user.
+LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'torch', 'pvt_mm')
+SCOPES = ('mmdet', 'mmseg', 'mmengine')
+# What a config at fault raises outside the constructors that it names.
+FROM_CONFIG = (
+    AssertionError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+)
+
+
+class Part(NamedTuple):
+    """A dict of the config that something was to be built from.
+
+    Args:
+        cfg: the dict.
+        registry: where its type is looked up.
+    """
+
+    cfg: Mapping
+    registry: Any
+
+
+@contextmanager
+def building(cfg: Config, name: str, *, all_errors: bool = True) -> Iterator:
+    """Turn what goes wrong while a run is built into one sentence.
+
+    An exception inside a class that is in none of the libraries below is a
+    bug of that class, and passes with its traceback.
+
+    Args:
+        cfg: the config of the run.
+        name: of the config file.
+        all_errors: also those that come from no part of the config; without
+            it, they pass.
+
+    Raises:
+        UsageError: something cannot be built.
+    """
+    try:
+        yield
+    except (ImportError, UsageError):
+        raise
+    except Exception as error:
+        part = failed_part(error)
+        if part is None and not (
+            all_errors and isinstance(error, FROM_CONFIG)
+        ):
+            raise
+        if part is not None and is_foreign(cfg, part, error):
+            raise
+        check_json_files(cfg)
+        if 'need at least one array' in str(error):  # mmengine's empty set
+            raise UsageError(EMPTY) from error
+        raise UsageError(
+            f'{name} cannot be built: {sentence(cfg, part, error)}'
+        ) from error
+
+
+def failed_part(error: Exception) -> Part | None:
+    """The innermost part that mmengine was building when it failed."""
+    part = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        found = frame.f_locals
+        if frame.f_code.co_name == 'build_from_cfg' and 'registry' in found:
+            part = Part(found['cfg'], found['registry'])
+    return part
+
+
+def is_foreign(cfg: Config, part: Part, error: Exception) -> bool:
+    """Whether the constructor that failed is the user's own."""
+    kind = part.cfg.get('type')
+    if isinstance(kind, str):
+        kind = find_class(kind, cfg.get('default_scope') or 'mmengine')
+    module = getattr(kind, '__module__', None) or LIBRARIES[0]
+    if module.split('.')[0] in LIBRARIES:
+        return False
+    # a wrong argument is the config's fault, whoever takes it
+    return not ARGUMENT.search(str(error))
+
+
+def sentence(cfg: Config, part: Part | None, error: Exception) -> str:
+    """What failed, where in the config, and what would fit."""
+    text = str(error.args[0] if error.args else '').strip()
+    if 'must contain the key "type"' in text and part:
+        return f'{home(cfg, part)} has no type: name the class to build'
+    if unknown := NOT_THERE.search(text):
+        return unknown_type(cfg, part, *unknown.groups())
+    if 'None is not a callable' in text:  # mmengine looks no further
+        optimizer = Part(cfg.optim_wrapper.optimizer, OPTIMIZERS)
+        kind, scope = optimizer.cfg.get('type'), cfg.get('default_scope')
+        return unknown_type(cfg, optimizer, kind, scope, 'optimizer')
+    if argument := ARGUMENT.search(text):
+        return unknown_argument(cfg, part, *argument.groups())
+    text = text.splitlines()[0].rstrip('.:') if text else failed_line(error)
+    where = home(cfg, part) if part else type(error).__name__
+    return f'{where}: {text}'
+
+
+def home(cfg: Config, part: Part) -> str:
+    """The dotted name of a part in the config."""
+    kind = part.cfg.get('type')
+    nodes = [(n, v) for n, v in walk(cfg) if isinstance(v, Mapping)]
+    same = [n for n, v in nodes if bare(v) == bare(part.cfg)]
+    alike = [n for n, v in nodes if kind and v.get('type') == kind]
+    return (same or alike or [str(kind)])[0]
+
+
+def unknown_type(
+    cfg: Config, part: Part | None, kind: str, scope: str, registry: str
+) -> str:
+    """A type that its registry does not have, and where it is instead."""
+    names = [n for n, v in walk(cfg) if v == kind and n.endswith('type')]
+    key = f'{names[0] if names else "type"}={kind!r}'
+    near = get_close_matches(kind, known_types(part), n=3, cutoff=0.5)
+    near = f'nearest: {", ".join(near) or "none"}'
+    others = [s for s in SCOPES if s != scope and find_class(kind, s)]
+    if not others:
+        return f'{key} is no {registry} of {scope}; {near}'
+    wanted, given = others[0], cfg.get('default_scope')
+    if scope == 'mmengine':
+        return (
+            f'{key} belongs to {wanted}, but default_scope is {given!r}: '
+            f"write default_scope = '{wanted}'"
+        )
+    return (
+        f'{key} belongs to {wanted}, but default_scope is {given!r}: take one '
+        f'of {scope} ({near}), or write {wanted}.{kind} if you mean to mix '
+        'them'
+    )
+
+
+def known_types(part: Part | None) -> list[str]:
+    """The names that a part's type may have, those of all libraries too."""
+    names, registry = [], part and part.registry
+    while registry is not None:
+        names += registry.module_dict
+        registry = registry.parent
+    return sorted(names)
+
+
+def unknown_argument(
+    cfg: Config, part: Part | None, owner: str, argument: str
+) -> str:
+    """An argument that a constructor does not take, and the nearest ones."""
+    inside = home(cfg, part) if part else ''
+    nodes = {'': config_dict(cfg)} | dict(walk(cfg))
+    keys = [key for key in nodes if key.split('.')[-1] == argument]
+    keys.sort(key=lambda key: not key.startswith(inside))
+    if not keys:
+        return f'{inside or owner}: {owner} takes no {argument}'
+    path = keys[0].split('.')[:-1]
+    known = known_keys(path, nodes['.'.join(path)], cfg.get('default_scope'))
+    near = get_close_matches(argument, sorted(known or ()), n=3, cutoff=0.5)
+    return (
+        f'{keys[0]}: {owner} takes no {argument}; nearest: '
+        f'{", ".join(near) or "none"}'
+    )
+
+
+def failed_line(error: Exception) -> str:
+    """The condition, or line of code, that an error without words names."""
+    line = traceback.extract_tb(error.__traceback__)[-1].line
+    return f'expected {line.removeprefix("assert ")}'

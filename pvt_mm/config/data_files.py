@@ -1,0 +1,136 @@
+"""Find the files and folders that the data sets of a config read."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config
+
+from ..errors import UsageError
+
+# How to get a data set: what the message says after the missing path.
+SOURCES = {
+    'CocoDataset': (
+        'get COCO 2017 from https://cocodataset.org/#download '
+        '(train2017.zip, val2017.zip, annotations_trainval2017.zip) and '
+        'unpack all three in data/coco'
+    ),
+    'ADE20KDataset': (
+        'get ADE20K from http://data.csail.mit.edu/places/ADEchallenge/'
+        'ADEChallengeData2016.zip and unpack it in data/ade'
+    ),
+    'CityscapesDataset': (
+        'get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from '
+        'https://www.cityscapes-dataset.com/downloads, unpack both in '
+        'data/cityscapes and make the label maps with csCreateTrainIdLabelImgs'
+        ' of cityscapesscripts'
+    ),
+    'ImageFolder': (
+        'get ImageNet 2012 from https://image-net.org and unpack train and '
+        'val in data/imagenet, with one folder per class in both'
+    ),
+    'Cifar10': (
+        'get the binary version of CIFAR-10 from '
+        'https://www.cs.toronto.edu/~kriz/cifar.html and put its *.bin files '
+        'in data/cifar10'
+    ),
+}
+ELSEWHERE = 'or name the folder that has it: --cfg-options data_root=FOLDER'
+EMPTY = (
+    'no image of the data set has an object of its classes: compare '
+    'metainfo.classes with the names in the annotation file, or for label '
+    'maps img_suffix with the names of the images'
+)
+DEMO = 'to see a model learn from drawn images first: make train'
+
+
+def check_paths(cfg: Config, modes: tuple[str, ...]) -> None:
+    """Stop if a file or folder that the run reads is missing or empty.
+
+    Args:
+        cfg: the config of the run.
+        modes: which of 'train', 'val' and 'test' the run goes through.
+    """
+    for mode in modes:
+        loader = cfg.get(f'{mode}_dataloader') or {}
+        for dataset in datasets(loader.get('dataset') or {}):
+            for path in files(dataset):
+                check_path(path, dataset)
+            for path in evaluated(cfg.get(f'{mode}_evaluator')):
+                check_path(path, dataset)
+
+
+def datasets(cfg: Mapping) -> Iterator[Mapping]:
+    """The data sets inside wrappers such as RepeatDataset."""
+    if 'datasets' in cfg:
+        for part in cfg['datasets']:
+            yield from datasets(part)
+    elif 'dataset' in cfg:
+        yield from datasets(cfg['dataset'])
+    else:
+        yield cfg
+
+
+def files(dataset: Mapping) -> Iterator[str]:
+    """The annotation file and image folders of a data set."""
+    root = dataset.get('data_root') or ''
+    prefixes = dataset.get('data_prefix')
+    parts = [dataset.get('ann_file')]
+    if isinstance(prefixes, Mapping):
+        parts += prefixes.values()
+    for part in parts:
+        if part and isinstance(part, str):
+            yield os.path.join(root, part)
+
+
+def evaluated(evaluator: Any) -> Iterator[str]:
+    """The annotation files of the metrics."""
+    metrics = evaluator if isinstance(evaluator, list) else [evaluator]
+    for metric in filter(None, metrics):
+        if metric.get('ann_file'):
+            yield metric['ann_file']
+
+
+def check_path(path: str, dataset: Mapping) -> None:
+    """Stop at a path that is missing, or a folder with nothing in it."""
+    if '://' in path:
+        return
+    if not os.path.exists(path):
+        state = 'is not there'
+    elif os.path.isdir(path) and not os.listdir(path):
+        state = 'is an empty folder'
+    else:
+        return
+    source = SOURCES.get(dataset.get('type'))
+    remedies = [source, ELSEWHERE, DEMO] if source else [ELSEWHERE]
+    raise UsageError(
+        f'{path} {state} (looked for in {os.getcwd()}); {"; ".join(remedies)}.'
+    )
+
+
+def check_json_files(cfg: Config) -> None:
+    """Name the annotation file that is not JSON, after something failed."""
+    for mode in ('train', 'val', 'test'):
+        loader = cfg.get(f'{mode}_dataloader') or {}
+        for dataset in datasets(loader.get('dataset') or {}):
+            for path in files(dataset):
+                if path.endswith('.json') and os.path.isfile(path):
+                    read_json(path)
+
+
+def read_json(path: str) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        UsageError: it cannot be read, or does not hold JSON.
+    """
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except OSError as error:
+        raise UsageError(f'{path} cannot be read: {error.strerror}') from error
+    except ValueError as error:
+        raise UsageError(
+            f'{path} is not JSON ({error}): was its download cut short?'
+        ) from error

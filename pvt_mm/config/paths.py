@@ -1,0 +1,58 @@
+"""Find the configs, tools and results of the checkout or of the wheel."""
+
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from pathlib import Path
+
+from ..errors import UsageError
+
+SCOPE = 'pvt_mm::'  # what an inherited config of ours begins with
+# pvt_mm/.mim links to the folders of a checkout; a wheel has copies there.
+CONFIGS = Path(__file__).parents[1].joinpath('.mim/configs').resolve()
+HOME = CONFIGS.parent
+
+
+def checkout(what: str) -> Path:
+    """The root of the checkout, for what can be written only there.
+
+    Raises:
+        UsageError: this package was installed from a wheel.
+    """
+    if HOME.name == '.mim':
+        raise UsageError(
+            f'{what} writes pages of the project and needs a checkout of it '
+            f'(git clone), but pvt_mm is installed in {HOME.parent}'
+        )
+    return HOME
+
+
+def list_configs(pattern: str = '*') -> list[str]:
+    """Names of our configs, for example ``list_configs('retinanet_*')``.
+
+    Args:
+        pattern: as of a shell; '*' and '?' stand for anything.
+    """
+    names = sorted(path.stem for path in CONFIGS.glob('*.py'))
+    return [name for name in names if fnmatch(name, pattern)]
+
+
+def config_path(name: str) -> str:
+    """The file of a config, for Config.fromfile or ``_base_``.
+
+    Args:
+        name: as :func:`list_configs` gives it; ``configs/`` or ``pvt_mm::``
+            before it and ``.py`` after it do not matter.
+
+    Raises:
+        UsageError: there is none; the nearest names are listed.
+    """
+    stem = name.removeprefix(SCOPE).removeprefix('configs/')
+    stem = stem.removesuffix('.py')
+    path = CONFIGS / f'{stem}.py'
+    if not path.is_file():
+        near = get_close_matches(stem, list_configs(), n=3, cutoff=0.3)
+        near = ', '.join(f'configs/{other}.py' for other in near)
+        raise UsageError(
+            f'there is no config file {name}; nearest: {near or "none"}'
+        )
+    return str(path)

@@ -1,0 +1,41 @@
+"""Does a model have as many classes as its data set?"""
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+from mmengine.config import Config
+
+from ...config.data_files import EMPTY
+from ...config.schema import walk
+from ...errors import UsageError
+
+# The class counts that must be the data set's; an RPN has its own.
+HEAD = re.compile(
+    r'(^|\.)(bbox|mask|decode|auxiliary|cls)_head(\.\d+)?\.num_classes$'
+)
+
+
+def check_dataset(cfg: Config, dataset: Any) -> None:
+    """Stop at a built data set that the model cannot learn or be tested on.
+
+    A wrong number of classes would be an index error after the first epoch.
+    """
+    if len(dataset) == 0:
+        raise UsageError(EMPTY)
+    metainfo = getattr(dataset, 'metainfo', None) or {}
+    check_classes(cfg, metainfo.get('classes') or ())
+
+
+def check_classes(cfg: Config, classes: Collection[str]) -> None:
+    """Stop at a head for another number of classes, if the data has any."""
+    wrong = [
+        f'model.{name}={count}'
+        for name, count in walk(cfg.model)
+        if classes and HEAD.search(name) and count != len(classes)
+    ]
+    if wrong:
+        raise UsageError(
+            f'the data set has {len(classes)} classes, but the model has '
+            f'{" and ".join(wrong)}: make them equal'
+        )

@@ -1,0 +1,144 @@
+"""Samples of a built data set, each sent through its pipeline."""
+
+import os
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from .fault_tolerant_pipeline import FILES, FaultTolerantPipeline, inner
+from .files import missing, orientation, too_deep
+from .report import Finding, allowed, mend, note
+
+
+class Faults(Dataset):
+    """Index -> what is wrong with a sample, and how EXIF turns its image."""
+
+    def __init__(self, part: Any, indices: list[int]) -> None:
+        self.part, self.indices = part, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> tuple[str, str, int]:
+        data = self.part.get_data_info(self.indices[place])
+        path = data.get('img_path') or ''
+        turn = orientation(path) if path else 1
+        maps = data.get('seg_map_path')
+        fault = self.part.pipeline.attempt(data)[1]
+        return fault or (maps and too_deep(maps)) or '', path, turn
+
+
+def check_samples(
+    dataset: Any, *, training: bool, images: int | None, workers: int = 0
+) -> Iterator[Finding]:
+    """What is wrong with samples of a data set that has its guards.
+
+    Args:
+        dataset: as it was built, also inside wrappers.
+        training: training skips what it cannot use, up to a share.
+        images: how many samples of each part; None for all.
+        workers: processes that read.
+    """
+    for part in inner(dataset):
+        indices = range(len(part))
+        if images is not None and images < len(part):
+            indices = random.Random(0).sample(indices, images)
+            others = set(range(len(part))) - set(indices)
+            yield from check_names(part, others, training)
+        yield from check_folders(part)
+        if not isinstance(part.pipeline, FaultTolerantPipeline):
+            continue
+        with kept_randomness():
+            loader = DataLoader(
+                Faults(part, list(indices)),
+                batch_size=None,
+                num_workers=workers,
+            )
+            found = list(loader)
+        faults = [fault for fault, _, _ in found if fault]
+        yield from unusable(faults, len(found), training)
+        yield from turns(part, found)
+
+
+def check_names(
+    part: Any, indices: Iterable[int], training: bool
+) -> Iterator[Finding]:
+    """Images and label maps that are not there, without reading any."""
+    if not has_label_maps(part):
+        return  # the images of COCO are looked for in its annotation file
+    infos = [part.get_data_info(index) for index in indices]
+    for key in FILES:
+        paths = [info[key] for info in infos if info.get(key)]
+        yield from absent(paths, training)
+
+
+def check_folders(part: Any) -> Iterator[Finding]:
+    """Folders that are the same one: mmseg follows links."""
+    if not has_label_maps(part):
+        return
+    infos = map(part.get_data_info, range(len(part)))
+    real: dict[str, str] = {}
+    for folder in sorted({os.path.dirname(i['img_path']) for i in infos}):
+        first = real.setdefault(os.path.realpath(folder), folder)
+        if first != folder:
+            yield mend(
+                'folders that are read twice',
+                f'{folder} is a link to {first}: its images would be read '
+                'twice; remove the link',
+            )
+
+
+def has_label_maps(part: Any) -> bool:
+    """Whether samples of a data set are an image and a label map each."""
+    return bool(len(part) and part.get_data_info(0).get('seg_map_path'))
+
+
+def absent(paths: list[str], training: bool) -> Iterator[Finding]:
+    """Files that are not there, as findings."""
+    faults = [f'{path} is not there' for path in missing(paths)]
+    yield from unusable(faults, len(paths), training)
+
+
+def unusable(
+    faults: list[str], looked: int, training: bool
+) -> Iterator[Finding]:
+    """Samples that cannot be used: training skips a few."""
+    if not training or len(faults) > allowed(looked):
+        for fault in faults:
+            yield mend('samples that cannot be used', fault)
+    else:
+        for fault in faults:
+            yield note(
+                'samples that training skips', f'{fault}; training skips it'
+            )
+
+
+def turns(part: Any, found: list[tuple[str, str, int]]) -> Iterator[Finding]:
+    """Images that EXIF turns while they are read."""
+    kinds = [getattr(t, 'color_type', '') for t in part.pipeline.transforms]
+    if not {'color', 'grayscale'} & set(kinds):
+        return
+    for fault, path, turn in found:
+        if turn != 1 and not fault:
+            yield note(
+                'images that EXIF turns',
+                f'{path} is turned when it is read (EXIF orientation {turn}); '
+                'its annotation must be of the turned image',
+            )
+
+
+@contextmanager
+def kept_randomness() -> Iterator[None]:
+    """Leave random numbers as if nothing had been drawn."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])

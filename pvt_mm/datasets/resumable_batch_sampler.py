@@ -1,0 +1,118 @@
+"""Batches that know their place in the run."""
+
+import os
+import random
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_rank
+from mmengine.registry import DATA_SAMPLERS
+from torch.utils.data import BatchSampler, Sampler, get_worker_info
+
+from ..compat import rewind_sampler
+
+STRIDE = 1_000_003  # a prime, so that seeds of two runs do not meet
+
+
+class SeededBatch(list):
+    """Indices of a batch, with the seed of what is drawn for its images."""
+
+    seed: int
+
+
+@DATA_SAMPLERS.register_module()
+class ResumableBatchSampler(BatchSampler):
+    """Batches of another batch sampler, each with a seed from its number.
+
+    What the transforms draw depends on the batch, not on the worker or on
+    the batches before it. So a run can go on anywhere without reading
+    images again, with any number of workers.
+
+    Args:
+        sampler: gives indices, and has the data set.
+        batch_size: images per batch.
+        inner: config of the batch sampler; torch's if None.
+        drop_last: leave out an incomplete last batch; torch's only.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        batch_size: int,
+        inner: Mapping[str, Any] | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        super().__init__(sampler, batch_size, drop_last)
+        self.inner = inner
+        self.go_to(0)
+        dataset = sampler.dataset
+        dataset.__getitems__ = partial(seeded_items, dataset)
+
+    def build(self) -> BatchSampler:
+        """A batch sampler that has not begun."""
+        sampler = self.sampler
+        if self.inner is None:
+            return BatchSampler(sampler, self.batch_size, self.drop_last)
+        defaults = dict(sampler=sampler, batch_size=self.batch_size)
+        return DATA_SAMPLERS.build(self.inner, default_args=defaults)
+
+    def __len__(self) -> int:
+        return len(self.build())
+
+    def divide(self, iteration: int) -> tuple[int, int]:
+        """Passes through the data set, and batches of the next one."""
+        if isinstance(self.sampler, InfiniteSampler):
+            return 0, iteration
+        return divmod(iteration, len(self))
+
+    def go_to(self, iteration: int, skip: int = 0) -> None:
+        """Set what the next pass begins with.
+
+        Args:
+            iteration: number of its first batch in the run.
+            skip: batches of this pass that are left out.
+        """
+        self.place, self.skip = iteration, skip
+
+    def __iter__(self) -> Iterator[SeededBatch]:
+        if isinstance(self.sampler, InfiniteSampler):
+            # it goes on where the last iterator stopped, prefetched or not
+            rewind_sampler(self.sampler)
+        seed = getattr(self.sampler, 'seed', 0)
+        skip, self.skip = self.skip, 0
+        for indices in islice(self.build(), skip, None):
+            batch = SeededBatch(indices)
+            batch.seed = iteration_seed(seed, self.place)
+            self.place += 1
+            yield batch
+
+
+def seeded_items(dataset: Any, batch: SeededBatch) -> list:
+    """The items of a batch; torch's data loader calls this, also in workers.
+
+    Returns:
+        One item for each index.
+    """
+    if get_worker_info():
+        # a terminal and torchrun send signals to the trainer's whole group;
+        # it needs its workers until the iteration is finished
+        os.setpgid(0, 0)
+    seed_all(batch.seed)
+    return [dataset[index] for index in batch]
+
+
+def iteration_seed(seed: int, iteration: int) -> int:
+    """The seed of one iteration of a run, in this process."""
+    return (seed + STRIDE * (iteration + 1) + get_rank()) % 2**32
+
+
+def seed_all(seed: int) -> None:
+    """Seed python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,132 @@
+"""Drawn scenes on disk, in the layouts of COCO and of ADE20K."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ...errors import UsageError
+from .coco import annotations
+from .scene import CLASSES, Scene, paint
+
+# What is special about the n-th image of a split.
+SPECIAL = {
+    1: {'grey': True},
+    2: {'crowd': True, 'shapes': 3},
+    3: {'shapes': 0},
+}
+# The file that draw_all writes last, and what it says.
+MARKER = 'drawn.json'
+VERSION = 1
+
+
+def scenes(seed: int, split: str, count: int, size: int):
+    """The scenes of one split; scene n is the same however many follow."""
+    for index in range(count):
+        rng = np.random.default_rng([seed, split == 'val', index])
+        yield index + 1, paint(rng, size, **SPECIAL.get(index, {}))
+
+
+def write(file: Path, image: np.ndarray) -> None:
+    """Write one image; a full disk is an error, not a short file."""
+    done, data = cv2.imencode(file.suffix, image)
+    if not done:
+        raise UsageError(f'OpenCV could not encode {file}.')
+    file.write_bytes(data.tobytes())
+
+
+def draw_coco(root, train: int, val: int, size: int = 160, seed: int = 0):
+    """Draw a COCO-format set: COCO's own file names, our five classes.
+
+    Args:
+        root: folder to write to.
+        train: number of training images.
+        val: number of held-out images.
+        size: longer side of every image in pixels, at least 32.
+        seed: same seed, same pixels and labels.
+    """
+    for split, count in (('train', train), ('val', val)):
+        folder = Path(root) / f'{split}2017'
+        folder.mkdir(parents=True, exist_ok=True)
+        images, labels = [], []
+        for number, scene in scenes(seed, split, count, size):
+            name = f'{number:012d}.png'
+            write(folder / name, scene.image)
+            height, width = scene.owner.shape
+            image = dict(id=number, file_name=name, height=height, width=width)
+            images.append(image)
+            for label in annotations(scene):
+                labels.append(dict(id=len(labels) + 1, image_id=number))
+                labels[-1].update(label)
+        kinds = [dict(id=n, name=name) for n, name in enumerate(CLASSES, 1)]
+        file = Path(root) / f'annotations/instances_{split}2017.json'
+        file.parent.mkdir(exist_ok=True)
+        content = dict(images=images, annotations=labels, categories=kinds)
+        file.write_text(json.dumps(content))
+
+
+def label_map(scene: Scene) -> np.ndarray:
+    """(H, W) uint8 as ADE20K counts: 0 none, 1 the ground, 2.. the shapes."""
+    # The owners CROWD = -2 and GROUND = -1 find the last two entries.
+    values = [*(label + 2 for label in scene.labels), 0, 1]
+    return np.array(values, np.uint8)[scene.owner]
+
+
+def draw_ade20k(root, train: int, val: int, size: int = 160, seed: int = 0):
+    """Draw an ADE20K-format set; arguments as in ``draw_coco``."""
+    for split, folder, count in (
+        ('train', 'training', train),
+        ('val', 'validation', val),
+    ):
+        images = Path(root) / 'images' / folder
+        maps = Path(root) / 'annotations' / folder
+        images.mkdir(parents=True, exist_ok=True)
+        maps.mkdir(parents=True, exist_ok=True)
+        for number, scene in scenes(seed, split, count, size):
+            name = f'ADE_{split}_{number:08d}'
+            write(images / f'{name}.jpg', scene.image)
+            write(maps / f'{name}.png', label_map(scene))
+
+
+def draw_all(root, images: int, seed: int = 0) -> bool:
+    """Draw both sets as root/coco and root/ade20k, a quarter more held out.
+
+    Work happens in a folder beside it that is renamed when complete, so a
+    run that was stopped leaves nothing that looks like data.
+
+    Returns:
+        True if drawn now, False if the same data lay there complete.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    root = Path(root)
+    wanted = dict(version=VERSION, images=images, seed=seed)
+    if root.exists():
+        check_drawn(root, wanted)
+        return False
+    partial = root.with_name(root.name + '.partial')
+    shutil.rmtree(partial, ignore_errors=True)
+    held_out = max(images // 4, 1)
+    draw_coco(partial / 'coco', images, held_out, seed=seed)
+    draw_ade20k(partial / 'ade20k', images, held_out, seed=seed)
+    (partial / MARKER).write_text(json.dumps(wanted))
+    partial.rename(root)
+    return True
+
+
+def check_drawn(root: Path, wanted: dict) -> None:
+    """Raise UsageError unless a folder holds exactly the wanted data."""
+    remedy = 'delete it, or choose another folder with --out.'
+    try:
+        found = json.loads((root / MARKER).read_text())
+    except (OSError, ValueError):
+        raise UsageError(
+            f'{root} exists but is no complete drawn data: {remedy}'
+        ) from None
+    if found != wanted:
+        raise UsageError(
+            f'{root} holds other drawn data ({found}, not {wanted}): {remedy}'
+        )

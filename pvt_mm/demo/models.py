@@ -1,0 +1,104 @@
+"""The function behind the button; it knows no browser."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import UsageError
+from ..inference import Predictor
+from ..inference.results import Result, infer_items, label_map, paint
+from ..inference.sources import Item
+
+UPLOAD = 'the uploaded image'  # what messages call it
+
+
+class Run(NamedTuple):
+    """A config and the weights that were trained with it."""
+
+    config: str
+    weights: str
+
+
+def find_runs(root: Path) -> dict[str, Run]:
+    """The trained models below a folder such as work_dirs, by their name."""
+    runs = {}
+    for mark in sorted(root.glob('**/last_checkpoint')):
+        weights = mark.parent / Path(mark.read_text().strip()).name
+        configs = list(mark.parent.glob('*.py'))
+        if weights.is_file() and configs:
+            name = str(mark.parent.relative_to(root))
+            newest = max(configs, key=lambda path: path.stat().st_mtime)
+            runs[name] = Run(str(newest), str(weights))
+    return runs
+
+
+class Models:
+    """The models of a page; the one in use stays in memory.
+
+    Args:
+        runs: config and weights by the name that is shown.
+        device: cpu, cuda or cuda:N; None for a GPU if there is one.
+    """
+
+    def __init__(
+        self, runs: Mapping[str, Run], device: str | None = None
+    ) -> None:
+        self.runs = runs
+        self.device = device
+        self.loaded: tuple[str, Predictor] | None = None
+
+    def predictor(self, name: str) -> Predictor:
+        """The model of a name, built when it is first asked for."""
+        if self.loaded is None or self.loaded[0] != name:
+            self.loaded = None  # two would not fit into a small memory
+            run = self.runs[name]
+            predictor = Predictor(run.config, run.weights, self.device)
+            self.loaded = name, predictor
+        return self.loaded[1]
+
+    def show(
+        self, image: np.ndarray | None, name: str, score: float
+    ) -> tuple[np.ndarray, list[list]]:
+        """What a model finds in an image.
+
+        Args:
+            image: RGB uint8 (H, W, 3).
+            name: of the model.
+            score: objects below are left out.
+
+        Returns:
+            the painted image, RGB (H', W', 3), and rows of class and score
+            (label maps: class and share of the pixels).
+
+        Raises:
+            UsageError: there is no image, or the model cannot take it.
+            CheckpointError: the weights cannot be read or do not fit.
+        """
+        if image is None:
+            raise UsageError('choose an image first')
+        predictor = self.predictor(name)
+        frame = np.ascontiguousarray(image[..., ::-1])
+        item = Item(1, UPLOAD, Path(UPLOAD), frame)
+        (result,) = infer_items(predictor, [item], score, 1)
+        if result.sample is None:
+            raise UsageError(result.fault)
+        rows = list_found(result, predictor)
+        return paint(result, predictor)[..., ::-1], rows
+
+
+def list_found(result: Result, predictor: Predictor) -> list[list]:
+    """Class and score of each object, or class and share of the pixels."""
+    names = predictor.names
+    if not predictor.semantic:
+        found = result.sample.pred_instances
+        pairs = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
+        return [[names[label], round(score, 3)] for label, score in pairs]
+    labels = label_map(result.sample)
+    found, counts = np.unique(labels, return_counts=True)
+    order = np.argsort(-counts)
+    return [
+        [names[found[i]], round(float(counts[i] / labels.size), 3)]
+        for i in order
+    ]

@@ -1,0 +1,106 @@
+"""Keep to the recipe's total batch, whatever the number of processes."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from ..errors import UsageError
+
+POLICIES = ('recipe', 'scale-lr', 'as-is')
+
+# Who sets one of these means the numbers as they stand.
+SCHEDULE = ('train_cfg', 'param_scheduler', 'optim_wrapper')
+
+
+def default_policy(options: Mapping[str, Any]) -> str:
+    """The policy for a run with these --cfg-options."""
+    own = any(key.lstrip('+').startswith(SCHEDULE) for key in options)
+    return 'as-is' if own else 'recipe'
+
+
+def fit_batch(cfg: Config, processes: int, policy: str) -> None:
+    """Make up for a total batch that is not the recipe's, and say so.
+
+    Args:
+        cfg: the config of a training run; its ``auto_scale_lr`` tells the
+            total batch that its learning rate was made for.
+        processes: how many train together.
+        policy: 'recipe' accumulates gradients until the batch is the recipe's,
+            or scales if that does not come out even; 'scale-lr' scales the
+            learning rate with the batch; 'as-is' changes nothing. Either
+            way the run sees as many images as the recipe.
+
+    Raises:
+        UsageError: 'scale-lr' for a config that does not tell its batch.
+    """
+    wanted = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    if not wanted:
+        if policy == 'scale-lr':
+            raise UsageError(
+                '--batch scale-lr must know the batch that the learning rate '
+                'was made for: add auto_scale_lr=dict(base_batch_size=N) to '
+                'the config'
+            )
+        return
+    images = cfg.train_dataloader.batch_size
+    steps = cfg.optim_wrapper.get('accumulative_counts', 1)
+    if images < 1 or steps < 1:
+        raise UsageError(
+            f'train_dataloader.batch_size={images} and '
+            f'optim_wrapper.accumulative_counts={steps} must be 1 or more'
+        )
+    total = processes * images * steps
+    text = f'{processes} process(es) x {images} images'
+    text += f' x {steps} steps' if steps > 1 else ''
+    print_log(
+        f'Batch: {text}, recipe {wanted}: {plan(cfg, total, wanted, policy)}'
+    )
+
+
+def plan(cfg: Config, total: int, wanted: int, policy: str) -> str:
+    """Change the config; what was done, in words."""
+    if total == wanted:
+        return 'as the recipe.'
+    if cfg.auto_scale_lr.get('enable'):
+        return 'the learning rate is scaled, as the config says.'
+    if policy == 'as-is':
+        return 'left as it is (--batch recipe makes up for it).'
+    if policy == 'recipe' and wanted % total == 0:
+        factor = wanted // total
+        steps = cfg.optim_wrapper.get('accumulative_counts', 1)
+        cfg.optim_wrapper.accumulative_counts = steps * factor
+        stretch(cfg, factor)
+        return f'gradients of {steps * factor} steps are accumulated.'
+    # mmengine scales the rate itself, by processes x images
+    cfg.auto_scale_lr.enable = True
+    stretch(cfg, wanted / total)
+    return f'the learning rate is scaled by {total / wanted:.4g}.'
+
+
+def stretch(cfg: Config, factor: float) -> None:
+    """Multiply everything that is counted in iterations."""
+
+    def multiply(holder: Any, *names: str) -> None:
+        for name in names:
+            value = holder.get(name)
+            if isinstance(value, list | tuple):
+                holder[name] = [round(v * factor) for v in value]
+            elif value and value != float('inf'):
+                holder[name] = max(round(value * factor), 1)
+
+    for scheduler in schedulers(cfg):
+        if scheduler.get('by_epoch', True) is False:
+            multiply(scheduler, 'begin', 'end', 'T_max', 'milestones')
+    if 'max_iters' in cfg.train_cfg:
+        multiply(cfg.train_cfg, 'max_iters', 'val_interval', 'val_begin')
+        hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+        if hook.get('by_epoch', True) is False:
+            multiply(hook, 'interval')
+
+
+def schedulers(cfg: Config) -> Iterator[Any]:
+    """The parameter schedulers of a config."""
+    found = cfg.get('param_scheduler') or []
+    yield from found if isinstance(found, list) else [found]

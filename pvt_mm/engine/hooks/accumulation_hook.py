@@ -1,0 +1,81 @@
+"""Gradients that are accumulated, but not yet applied, survive a stop."""
+
+import torch
+from mmengine.dist import all_reduce, get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ...compat import is_resuming
+
+
+@HOOKS.register_module()
+class AccumulationHook(Hook):
+    """Puts pending gradients into checkpoints that a run goes on from.
+
+    Each of several processes has its own. A checkpoint holds their mean,
+    with which all go on: the mean of what they then add is the same sum, up
+    to its order. Where a strategy divides the model, up to
+    ``accumulative_counts - 1`` batches are lost.
+    """
+
+    def __init__(self) -> None:
+        self.gradients: dict[str, Tensor] = {}
+        self.pending: dict[str, Tensor] = {}
+
+    def before_write(self, runner) -> None:
+        """Collect those of all processes, while all are here."""
+        if isinstance(runner.model, DistributedDataParallel):
+            self.collect(runner)
+            if not is_main_process():  # which alone saves
+                self.pending = {}
+
+    def collect(self, runner) -> None:
+        """Take up what is pending, between two steps only."""
+        if not runner.optim_wrapper.should_update():
+            self.pending = mean_gradients(plain(runner.model))
+
+    def before_save_checkpoint(self, runner, checkpoint) -> None:
+        """Add them; the first of several processes is alone here."""
+        if get_world_size() == 1:
+            self.collect(runner)
+        if self.pending and 'optimizer' in checkpoint:
+            checkpoint['gradients'] = self.pending
+        self.pending = {}
+
+    def after_load_checkpoint(self, runner, checkpoint) -> None:
+        """Find those of a run that goes on."""
+        if is_resuming(runner):
+            self.gradients = checkpoint.get('gradients', {})
+
+    def before_train(self, runner) -> None:
+        """Go on adding to them."""
+        if self.gradients:
+            print_log('The gradients of these iterations are not lost.')
+        for name, param in plain(runner.model).named_parameters():
+            if name in self.gradients:
+                param.grad = self.gradients[name].to(param)
+        self.gradients = {}
+
+
+def mean_gradients(model: nn.Module) -> dict[str, Tensor]:
+    """Name of a parameter -> mean of its gradient over the processes."""
+    params = dict(model.named_parameters())
+    there = torch.tensor([p.grad is not None for p in params.values()]).float()
+    all_reduce(there, 'max')
+    found = {}
+    for (name, param), anywhere in zip(params.items(), there, strict=True):
+        if anywhere:
+            none = param.grad is None
+            grad = torch.zeros_like(param) if none else param.grad.clone()
+            all_reduce(grad, 'mean')
+            found[name] = grad.detach().cpu()
+    return found
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """The model inside the wrapper of several processes."""
+    return model.module if is_model_wrapper(model) else model

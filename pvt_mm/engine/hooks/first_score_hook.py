@@ -1,0 +1,15 @@
+"""The score of the untrained network, as the first point of the curve."""
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class FirstScoreHook(Hook):
+    """Evaluate once before the first iteration; a resumed run goes on."""
+
+    priority = 'LOWEST'  # after the hook that saves the best is ready
+
+    def before_train(self, runner) -> None:
+        if runner.iter == 0:
+            runner.val_loop.run()

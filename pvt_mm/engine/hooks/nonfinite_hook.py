@@ -1,0 +1,109 @@
+"""Losses and gradients that are not numbers."""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather_object
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.registry import HOOKS
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ...errors import UsageError
+from ..launch import max_over_processes
+
+
+@HOOKS.register_module()
+class NonFiniteHook(Hook):
+    """Leaves out steps with NaN or infinite gradients, and stops in time.
+
+    The weights never see such a gradient. An overflow of fp16 does not
+    count: the gradient scaler leaves out the step before it comes here, and
+    the loss of its iteration is finite. It costs one norm of the gradients
+    per step; the loss has been waited for by mmengine's log anyway.
+
+    Args:
+        in_a_row: steps without a finite loss and gradient that end the run.
+    """
+
+    def __init__(self, in_a_row: int = 3) -> None:
+        self.in_a_row = in_a_row
+        self.row = 0
+        self.bad_step = False
+        self.images: list[str] = []  # of iterations with a bad loss
+        self.good: str | None = None
+
+    def before_train(self, runner) -> None:
+        """Look at the gradients before each step of the optimizer."""
+        runner.optim_wrapper.optimizer.register_step_pre_hook(self.look)
+
+    def look(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Drop the gradients if one of them is not finite."""
+        groups = optimizer.param_groups
+        params = [param for group in groups for param in group['params']]
+        grads = [p.grad for p in params if p.grad is not None]
+        # of a divided model (FSDP) each process has some of the gradients
+        if max_over_processes(int(not finite(grads))):
+            self.bad_step = True
+            optimizer.zero_grad()
+
+    def after_train_iter(
+        self, runner, batch_idx, data_batch=None, outputs=None
+    ) -> None:
+        """Count steps that went wrong.
+
+        Raises:
+            UsageError: too many in a row.
+        """
+        loss = torch.as_tensor(outputs['loss']).item()
+        if not math.isfinite(loss):
+            self.images += names(data_batch)
+        if not runner.optim_wrapper.should_update():
+            return  # gradients are being accumulated
+        if max_over_processes(int(self.bad_step or bool(self.images))):
+            self.count(runner, loss, data_batch)
+        else:
+            self.row = 0
+        self.bad_step, self.images = False, []
+
+    def count(self, runner, loss: float, batch: Mapping) -> None:
+        """One more; stop if it is one too many."""
+        if self.row == 0:
+            self.good = runner.message_hub.runtime_info.get('last_ckpt')
+        self.row += 1
+        images = sum(all_gather_object(self.images), [])
+        # only gradients went wrong: any image may be the reason
+        images = images or sum(all_gather_object(names(batch)), [])
+        what = (
+            f'iteration {runner.iter + 1}: the loss is {loss}'
+            f'{", gradients are not finite" if self.bad_step else ""}, images '
+            f'{", ".join(images)}'
+        )
+        if self.row < self.in_a_row:
+            print_log(f'{what}: this step is left out.', level=logging.WARNING)
+            return
+        raise UsageError(
+            f'{what}; {self.row} steps in a row; the last good checkpoint is '
+            f'{self.good or "none"}; look at these images, or lower the '
+            'learning rate or clip gradients (optim_wrapper.clip_grad)'
+        )
+
+
+def finite(grads: list[Tensor]) -> bool:
+    """Whether all numbers are: one pass, unless the sum of squares is not."""
+    if math.isfinite(torch.nn.utils.get_total_norm(grads)):
+        return True
+    return all(bool(grad.isfinite().all()) for grad in grads)
+
+
+def names(batch: Mapping) -> list[str]:
+    """The image files of a batch; their ids where no file is known."""
+    found = []
+    for sample in batch.get('data_samples', []):
+        name = sample.get('img_path') or sample.get('img_id', '?')
+        found.append(str(name))
+    return found

@@ -1,0 +1,88 @@
+"""Ctrl-C and SIGTERM: finish the iteration, save, say how to go on."""
+
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ...compat import ignore_dead_workers
+from ...errors import Preempted
+from ..launch import max_over_processes
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# torchrun passes on what the terminal has already sent to everybody
+SAME = 2.0  # seconds in which signals are one
+
+
+@HOOKS.register_module()
+class PreemptionHook(Hook):
+    """Ends a run after the iteration in which a signal arrives.
+
+    With several processes all end after the same iteration. A second signal
+    ends the process at once.
+    """
+
+    priority = 'LOWEST'  # after the scheduler, and what else is saved
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self.since = 0.0
+        self.before: dict[int, Any] = {}
+
+    def before_train(self, runner) -> None:
+        """Take over the signals; data loaders start afterwards or not."""
+        self.process = os.getpid()
+        if threading.current_thread() is threading.main_thread():
+            for signum in SIGNALS:
+                self.before[signum] = signal.signal(signum, self.receive)
+
+    def receive(self, signum: int, frame: Any) -> None:
+        """Note a signal; a second one is obeyed at once."""
+        if os.getpid() != self.process:
+            # a data loader's worker: its trainer decides about Ctrl-C
+            if signum != signal.SIGINT:
+                die(signum)
+            return
+        if self.signum:
+            if time.monotonic() - self.since > SAME:
+                die(signum)
+            return
+        self.signum, self.since = signum, time.monotonic()
+        # workers may have got the signal as well: torch's handler would
+        # raise an error in the middle of this iteration
+        ignore_dead_workers()
+        os.write(2, b'stopping after this iteration; again: at once\n')
+
+    def after_train_iter(self, runner, *args: Any, **kwargs: Any) -> None:
+        """Stop between two iterations."""
+        self.stop(runner, runner.iter + 1)
+
+    def after_val_iter(self, runner, *args: Any, **kwargs: Any) -> None:
+        """Stop in an evaluation; the resumed run begins it again."""
+        if self.before:  # not in tools/test.py
+            self.stop(runner, runner.iter)
+
+    def stop(self, runner, iterations: int) -> None:
+        """Save and end the run if any process has got a signal."""
+        signum = max_over_processes(self.signum)
+        if signum:
+            runner.call_hook('save_now', iterations=iterations)
+            self.after_train(runner)
+            last = runner.message_hub.runtime_info.get('last_ckpt')
+            raise Preempted(signum, last)
+
+    def after_train(self, runner) -> None:
+        """Give the signals back."""
+        for signum, handler in self.before.items():
+            signal.signal(signum, handler)
+        self.before = {}
+
+
+def die(signum: int) -> None:
+    """End this process as if nobody had handled the signal."""
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)

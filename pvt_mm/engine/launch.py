@@ -1,0 +1,100 @@
+"""One process or many, on GPUs or on the CPU alone."""
+
+import os
+from collections.abc import MutableMapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import all_reduce, get_world_size, init_dist
+from mmengine.logging import print_log
+from mmengine.utils.dl_utils import set_multi_processing
+from torch import distributed
+
+from ..config.schema import walk
+from ..errors import UsageError
+
+# What started the processes -> what it sets for each, and how to start it.
+STARTERS = {
+    'pytorch': ('RANK', 'torchrun: tools/dist_train.sh CONFIG PROCESSES'),
+    'slurm': ('SLURM_PROCID', 'srun: tools/slurm_train.sh PARTITION ...'),
+    'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'mpirun'),
+}
+
+
+def start_processes(cfg: Config, launcher: str) -> None:
+    """Join the processes, and prepare the config for them.
+
+    They are joined before mmengine's Runner would do it, because what is
+    fitted to their number comes first.
+
+    Raises:
+        UsageError: the launcher needs a GPU, or did not start this process.
+    """
+    cfg.launcher = launcher
+    if launcher == 'none':
+        return
+    gpu = torch.cuda.is_available()
+    if not gpu and launcher != 'pytorch':
+        raise UsageError(
+            f'--launcher {launcher} needs a GPU; on the CPU start several '
+            'processes with torchrun and --launcher pytorch'
+        )
+    variable, starter = STARTERS[launcher]
+    if variable not in os.environ:
+        raise UsageError(
+            f'--launcher {launcher}, but {variable} is not set: start the '
+            f'processes with {starter}'
+        )
+    if gpu:
+        join_on_gpus(cfg, launcher)
+    else:
+        join_on_the_cpu(cfg)
+
+
+def join_on_the_cpu(cfg: Config) -> None:
+    """Join the processes through gloo; mmengine puts every one on a GPU.
+
+    The model is wrapped without device ids, and SyncBN becomes BN, because
+    torch's SyncBatchNorm works on GPUs only.
+    """
+    distributed.init_process_group('gloo')
+    unused = cfg.get('find_unused_parameters', False)
+    cfg.model_wrapper_cfg = {
+        'type': 'MMDistributedDataParallel',
+        'broadcast_buffers': False,
+        'find_unused_parameters': unused,
+        **(cfg.get('model_wrapper_cfg') or {}),
+        'device_ids': None,
+    }
+    if replace_sync_bn(cfg.model):
+        print_log('No GPU: every SyncBN is a BN in this run.')
+
+
+def join_on_gpus(cfg: Config, launcher: str) -> None:
+    """Join the processes as mmengine's Runner does, which then need not."""
+    settings = cfg.get('env_cfg') or {}
+    multiprocessing = settings.get('mp_cfg') or {}
+    set_multi_processing(**multiprocessing, distributed=True)
+    init_dist(launcher, **(settings.get('dist_cfg') or {}))
+
+
+def replace_sync_bn(model: MutableMapping[str, Any]) -> int:
+    """Turn each SyncBN of a model's config into BN; how many there were."""
+    norms = [
+        node
+        for _, node in walk(model)
+        if isinstance(node, MutableMapping) and node.get('type') == 'SyncBN'
+    ]
+    for norm in norms:
+        norm['type'] = 'BN'
+    return len(norms)
+
+
+def max_over_processes(number: int) -> int:
+    """The largest of the processes' numbers, as all of them get to know it."""
+    if get_world_size() == 1:
+        return number
+    largest = torch.tensor(number)
+    all_reduce(largest, 'max')
+    return int(largest)

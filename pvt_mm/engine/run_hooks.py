@@ -1,0 +1,54 @@
+"""Add the hooks and the sampler that every training gets."""
+
+from mmengine.config import Config
+
+from ..config.additions import add_hook, add_import
+from ..datasets.resumable_batch_sampler import ResumableBatchSampler
+from .hooks.accumulation_hook import AccumulationHook
+from .hooks.atomic_checkpoint_hook import AtomicCheckpointHook
+from .hooks.nonfinite_hook import NonFiniteHook
+from .hooks.preemption_hook import PreemptionHook
+from .hooks.seed_hook import SeedHook
+from .hooks.skipped_samples_hook import SkippedSamplesHook
+
+HOOKS = (
+    SeedHook,
+    AccumulationHook,
+    NonFiniteHook,
+    PreemptionHook,
+    SkippedSamplesHook,
+)
+
+
+def add_run_hooks(cfg: Config) -> None:
+    """Let a run survive kills, signals, full disks and unusable samples.
+
+    docs/training.md says what each of them does.
+    """
+    seed_batches(cfg)
+    save_atomically(cfg)
+    for hook in HOOKS:
+        add_hook(cfg, hook)
+
+
+def seed_batches(cfg: Config) -> None:
+    """Replace the batch sampler; see ResumableBatchSampler."""
+    loader = cfg.train_dataloader
+    inner = loader.get('batch_sampler')
+    name = ResumableBatchSampler.__name__
+    if inner and inner.get('type') == name:
+        return  # a config from a work dir
+    loader.batch_sampler = dict(type=name, inner=inner)
+    if loader.pop('drop_last', False):
+        loader.batch_sampler.drop_last = True
+    add_import(cfg, ResumableBatchSampler)
+
+
+def save_atomically(cfg: Config) -> None:
+    """Replace mmengine's checkpoint hook; one of another kind stays."""
+    hooks = cfg.get('default_hooks') or {}
+    hook = hooks.get('checkpoint') or dict(type='CheckpointHook', interval=1)
+    if hook['type'] == 'CheckpointHook':
+        hook['type'] = AtomicCheckpointHook.__name__
+        cfg.default_hooks = {**hooks, 'checkpoint': hook}
+        add_import(cfg, AtomicCheckpointHook)

@@ -1,0 +1,140 @@
+"""Evaluate a model: the command ``test`` from its first step to its last."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from copy import deepcopy
+
+from mmengine.config import Config, ConfigDict
+
+from ..checkpoints import check_fit, locate
+from ..config.arguments import add_run_arguments, command_parser
+from ..config.build_errors import building
+from ..config.data_files import check_paths
+from ..datasets.checks.classes import check_dataset
+from ..datasets.checks.examine import check_annotations, check_samples_of
+from ..errors import UsageError
+from .launch import start_processes
+from .run_config import read_run_config
+from .runner import FaultTolerantRunner
+
+# Boxes found in the image and in its mirror image, merged by NMS.
+DETECTION_TTA = ConfigDict(
+    type='DetTTAModel',
+    tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
+)
+META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+
+
+def test_parser() -> argparse.ArgumentParser:
+    """The options of testing."""
+    p = command_parser('Evaluate a trained detector, segmentor or classifier.')
+    add_run_arguments(p)
+    p.add_argument('checkpoint', help='weights of the whole model')
+    p.add_argument(
+        '--out', help='keep predictions: FILE.pkl, or a folder of label maps'
+    )
+    p.add_argument('--show-dir', help='folder for drawn predictions')
+    p.add_argument(
+        '--tta',
+        action='store_true',
+        help='also test mirrored (segmentation: and scaled) images',
+    )
+    return p
+
+
+def test(argv: Sequence[str] | None = None) -> None:
+    """Evaluate the model of a config.
+
+    Raises:
+        UsageError: something on the command line, in the config, the data
+            or the weights cannot be used.
+    """
+    args = test_parser().parse_args(argv)
+    cfg, changes = read_run_config(args)
+    cfg.load_from = str(locate(args.checkpoint))
+    if args.out:
+        keep_predictions(cfg, args.out)
+        changes.note('--out')
+    if args.show_dir:
+        draw_predictions(cfg, os.path.abspath(args.show_dir))
+        changes.note('--show-dir')
+    if args.tta:
+        augment(cfg)
+        changes.note('--tta')
+    check_paths(cfg, ('test',))
+    if not args.no_data_check:
+        check_annotations(cfg, ('test',))
+    start_processes(cfg, args.launcher)
+    changes.note('processes')
+    with building(cfg, args.config):
+        runner = FaultTolerantRunner.from_cfg(cfg)
+        changes.log()
+        check_dataset(cfg, runner.test_loop.dataloader.dataset)
+        if not args.no_data_check:
+            check_samples_of(runner, ('test',))
+    check_fit(runner.model, cfg.load_from)
+    runner.test()
+
+
+def keep_predictions(cfg: Config, out: str) -> None:
+    """Write predictions: a pickle of detections, or a folder of label maps."""
+    metrics = cfg.test_evaluator
+    metrics = metrics if isinstance(metrics, list) else [metrics]
+    if cfg.default_scope == 'mmseg':
+        metrics[0].update(output_dir=out, keep_results=True)
+    elif not out.endswith(('.pkl', '.pickle')):
+        raise UsageError(f'--out {out}: detections go to a file named *.pkl')
+    else:
+        kind = 'DumpDetResults' if cfg.default_scope == 'mmdet' else None
+        kind = kind or 'DumpResults'
+        metrics = [*metrics, dict(type=kind, out_file_path=out)]
+    cfg.test_evaluator = metrics
+
+
+def draw_predictions(cfg: Config, folder: str) -> None:
+    """Draw every prediction over its image, into a folder."""
+    hook = cfg.default_hooks.get('visualization')
+    if hook is None:
+        raise UsageError(
+            '--show-dir: the config has no default_hooks.visualization'
+        )
+    hook.draw = True
+    if cfg.default_scope == 'mmseg':
+        hook.interval = 1
+        backend = dict(type='LocalVisBackend', img_save_dir='.')
+        cfg.visualizer.vis_backends = [dict(backend, save_dir=folder)]
+    else:
+        hook.test_out_dir = folder
+
+
+def augment(cfg: Config) -> None:
+    """Test on scaled and mirrored images too, and merge what was found."""
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    if cfg.default_scope == 'mmdet':
+        if 'mask_head' in cfg.model.get('roi_head', {}):
+            raise UsageError(
+                '--tta: mmdet merges boxes, not masks; leave --tta out for '
+                'a model with a mask head'
+            )
+        cfg.setdefault('tta_model', DETECTION_TTA)
+        cfg.setdefault('tta_pipeline', mirrored(dataset.pipeline))
+    missing = [k for k in ('tta_model', 'tta_pipeline') if k not in cfg]
+    if missing:
+        raise UsageError(
+            f'--tta: the config has no {" and no ".join(missing)}'
+        )
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)
+
+
+def mirrored(pipeline: list) -> list:
+    """A detection test pipeline that gives the image and its mirror image."""
+    flips = [dict(type='RandomFlip', prob=prob) for prob in (1.0, 0.0)]
+    pack = dict(
+        deepcopy(pipeline[-1]), meta_keys=(*META, 'flip', 'flip_direction')
+    )
+    both = dict(type='TestTimeAug', transforms=[flips, [pack]])
+    return [*pipeline[:-1], both]

@@ -1,0 +1,153 @@
+"""Train a model: the command ``train`` from its first step to its last.
+
+:func:`train` is the whole list of what a run goes through; the log of a run
+has every change of the user's config, with the name of the step.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from mmengine.dist import get_world_size
+
+from ..checkpoints import check_fit
+from ..config.additions import add_hook
+from ..config.arguments import add_run_arguments, command_parser
+from ..config.build_errors import building
+from ..config.data_files import check_paths
+from ..datasets.checks.classes import check_dataset
+from ..datasets.checks.examine import check_annotations, check_samples_of
+from .amp import set_precision
+from .batch_size import POLICIES, default_policy, fit_batch
+from .hooks.compile_hook import CompileHook
+from .hooks.deterministic_hook import make_deterministic
+from .launch import start_processes
+from .pre_run_checks import check_channels, check_weights
+from .resume import resume
+from .run_config import allow_partial_weights, read_run_config, start_from
+from .run_hooks import add_run_hooks
+from .runner import FaultTolerantRunner
+
+
+def train_parser() -> argparse.ArgumentParser:
+    """The options of training."""
+    p = command_parser('Train a detector, segmentor or classifier.')
+    add_run_arguments(p)
+    p.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from a checkpoint; without a name, from the last one '
+        'in the work dir',
+    )
+    p.add_argument(
+        '--amp',
+        nargs='?',
+        choices=['fp16', 'bf16'],
+        const='fp16',
+        help='mixed precision: fp16 if not said (needs a GPU), or bf16',
+    )
+    p.add_argument(
+        '--compile', action='store_true', help='compile the backbone'
+    )
+    p.add_argument(
+        '--batch',
+        choices=POLICIES,
+        help="if the total batch is not the recipe's: accumulate gradients "
+        'up to it (or scale the learning rate if that does not come out '
+        'even), scale the learning rate, or leave it; the first, unless '
+        '--cfg-options set a schedule or learning rate',
+    )
+    p.add_argument(
+        '--auto-scale-lr',
+        action='store_const',
+        const='scale-lr',
+        dest='batch',
+        help='the same as --batch scale-lr',
+    )
+    p.add_argument(
+        '--deterministic',
+        action='store_true',
+        help='the same numbers from two runs on the same machine; slower',
+    )
+    p.add_argument(
+        '--allow-partial-weights',
+        action='store_true',
+        help='start although the weights miss parameters of the backbone',
+    )
+    return p
+
+
+def train(argv: Sequence[str] | None = None) -> None:
+    """Train the model of a config.
+
+    Raises:
+        UsageError: something on the command line, in the config, the data
+            or the weights cannot be used.
+        Preempted: a signal ended the run; it can be resumed.
+    """
+    args = train_parser().parse_args(argv)
+
+    # 1. The config: the file, the command line, and what a run adds.
+    cfg, changes = read_run_config(args)
+    set_precision(cfg, args.amp)
+    changes.note('--amp' if args.amp else 'precision of this machine')
+    if args.allow_partial_weights:
+        allow_partial_weights(cfg)
+        changes.note('--allow-partial-weights')
+    add_run_hooks(cfg)
+    changes.note('hooks that make a run resumable')
+    if args.deterministic:
+        make_deterministic(cfg)
+        changes.note('--deterministic')
+    if args.compile:
+        add_hook(cfg, CompileHook)
+        changes.note('--compile')
+    if args.resume:
+        resume(cfg, args.resume)
+        changes.note('--resume')
+    start_from(cfg, partial=args.allow_partial_weights)
+    changes.note('load_from')
+
+    # 2. Is everything there that the run will read?
+    modes = ('train', 'val') if cfg.get('val_cfg') else ('train',)
+    check_paths(cfg, modes)
+    check_weights(cfg)
+    if not args.no_data_check:
+        check_annotations(cfg, modes)
+
+    # 3. The processes, and the total batch that they make together.
+    start_processes(cfg, args.launcher)
+    changes.note('processes')
+    policy = args.batch or default_policy(args.cfg_options or {})
+    fit_batch(cfg, get_world_size(), policy)
+    changes.note(f'total batch, --batch {policy}')
+    runner_class = FaultTolerantRunner
+    if cfg.get('strategy'):
+        from .fsdp import FSDPRunner, prepare_fsdp
+
+        prepare_fsdp(cfg)
+        changes.note('FSDP')
+        runner_class = FSDPRunner
+
+    # 4. The model, data sets and optimizer, as mmengine builds them.
+    with building(cfg, args.config):
+        runner = runner_class.from_cfg(cfg)
+        changes.log()
+        check_channels(cfg.model, runner.model)
+        check_dataset(cfg, runner.train_loop.dataloader.dataset)
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        if not args.no_data_check:
+            check_samples_of(runner, modes)
+    if cfg.get('load_from'):
+        check_fit(
+            runner.model,
+            cfg.load_from,
+            '' if cfg.get('resume') else 'backbone.',
+            allow_partial=args.allow_partial_weights,
+        )
+
+    # 5. mmengine's loop with the hooks of step 1; schedulers and evaluators
+    # are built when it starts.
+    with building(cfg, args.config, all_errors=False):
+        runner.train()

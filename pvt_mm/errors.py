@@ -1,0 +1,41 @@
+"""Errors that a user can cause: each message is one sentence with a fix."""
+
+import signal
+
+
+class UsageError(ValueError):
+    """What the user gave cannot be used; the message says what to do."""
+
+
+class CheckpointError(UsageError):
+    """A weight file, or a name of one, cannot be used."""
+
+
+class InputError(UsageError):
+    """An image cannot be given to a backbone; the message says why."""
+
+
+class SampleError(UsageError):
+    """A sample of the data cannot be used; maybe one process alone knows."""
+
+    def __init__(self, message: str) -> None:
+        # a data loader's worker sends its whole traceback, the sentence last
+        super().__init__(message.rsplit('SampleError: ')[-1].strip())
+
+
+class Preempted(Exception):  # noqa: N818
+    """A run ended after a signal, with or without a checkpoint.
+
+    Args:
+        signum: number of the signal.
+        checkpoint: file that was saved; None if nothing was.
+    """
+
+    def __init__(self, signum: int, checkpoint: str | None) -> None:
+        where = f'{checkpoint} is saved' if checkpoint else 'nothing is saved'
+        name = signal.Signals(signum).name
+        super().__init__(
+            f'stopped by {name}; {where}; the same command with --resume '
+            'goes on'
+        )
+        self.status = 128 + signum

@@ -1,0 +1,47 @@
+"""Build a backbone by its name, with or without weights."""
+
+from typing import Any
+
+from ...checkpoints import load_pretrained
+from ...checkpoints.zoo import ZOO
+from ...families import FAMILIES, split_name
+from .mpvit import MPViT
+from .pvt import PVT
+from .pvt_v2 import PVTv2
+from .pyramid import Pyramid
+
+CLASSES = {'PVT': PVT, 'PVTv2': PVTv2, 'MPViT': MPViT}
+
+
+def build_backbone(
+    name: str, pretrained: str | bool | None = None, **options: Any
+) -> Pyramid:
+    """A backbone that is a plain nn.Module, with or without weights.
+
+    Args:
+        name: FAMILY_ARCH, for example pvt_v2_b2, pvt_small, mpvit_tiny.
+        pretrained: name in the zoo, ``pvt://NAME``, an address or a file;
+            True for the zoo's weights of this backbone.
+        options: arguments of the family's class, for example out_indices.
+
+    Returns:
+        a module image (B, 3, H, W) -> tuple of maps (B, C, H', W'), with
+        ``out_channels`` and ``strides`` of these maps.
+
+    Raises:
+        ValueError: no such name, or an argument is out of range.
+        CheckpointError: the weights are not there or do not fit.
+    """
+    found = split_name(name)
+    if found is None:
+        begins = ', '.join(f'{family}_' for family in FAMILIES)
+        raise ValueError(
+            f'{name!r}: names of backbones begin with {begins}, for example '
+            'pvt_v2_b2'
+        )
+    family, arch = found
+    model = CLASSES[FAMILIES[family].backbone](arch, **options)
+    if pretrained:
+        file = name if pretrained is True else pretrained
+        load_pretrained(model, f'pvt://{file}' if file in ZOO else file)
+    return model

@@ -1,0 +1,210 @@
+"""The command line of tools/reproduce.py."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+
+from ..config.arguments import command_parser
+from ..config.cfg_options import merge_options
+from ..config.data_files import check_paths
+from ..config.loading import load_config
+from ..errors import UsageError
+from . import report
+from .evaluate import NotCheckable, evaluate, find_weights
+from .logs import compare, read_log
+from .plan import Job, plan, verdict
+from .results import Row, all_results, read_results
+
+OUT = Path('work_dirs/reproduce')
+# Part of a config's data root -> name of the data set.
+DATA = {
+    'coco': 'coco',
+    'ade': 'ade20k',
+    'ade20k': 'ade20k',
+    'imagenet': 'imagenet',
+}
+NAMES = 'ade20k, coco, imagenet'
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command_parser(
+        'Evaluate published weights and compare with the '
+        'published numbers. A run that was stopped continues; what could '
+        'not be checked is tried again.'
+    )
+    p.add_argument('names', nargs='*', help='configs; all if none is given')
+    p.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='only say what would run and what is missing',
+    )
+    p.add_argument(
+        '--again', action='store_true', help='repeat what has a verdict'
+    )
+    p.add_argument(
+        '--out', type=Path, default=OUT, help=f'folder of results; {OUT}'
+    )
+    p.add_argument(
+        '--data-root',
+        action='append',
+        default=[],
+        metavar='DATA=FOLDER',
+        help=f'where a data set is; DATA is one of {NAMES}',
+    )
+    p.add_argument(
+        '--results',
+        type=Path,
+        help='csv of published numbers instead of results/*/results.csv',
+    )
+    p.add_argument(
+        '--log',
+        type=Path,
+        help='check a training log of one config instead of weights',
+    )
+    p.add_argument(
+        '--expected',
+        type=Path,
+        help='published log to compare --log with, step by step; without it '
+        'the last score is compared with the published number',
+    )
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check what the command line names.
+
+    Raises:
+        UsageError: something on the command line cannot be used.
+    """
+    args = parser().parse_args(argv)
+    jobs = plan(published(args.results), args.names)
+    if args.log or args.expected:
+        check_log(args, jobs)
+        return
+    roots = data_roots(args.data_root)
+    if args.dry_run:
+        for job in jobs:
+            print(f'{job.key}: {foresee(job, roots)}')
+        return
+    print(f'{len(jobs)} numbers to check; results go to {args.out}')
+    check_all(jobs, args.out, roots, args.again)
+
+
+def published(path: Path | None) -> list[Row]:
+    """The published numbers."""
+    return read_results(path) if path else all_results()
+
+
+def data_roots(pairs: Sequence[str]) -> dict[str, str]:
+    """DATA=FOLDER pairs as a dict."""
+    roots = dict(pair.partition('=')[::2] for pair in pairs)
+    for data, folder in roots.items():
+        if data not in DATA.values() or not folder:
+            raise UsageError(
+                f'--data-root {data}={folder}: write DATA=FOLDER with DATA '
+                f'one of {NAMES}'
+            )
+    return roots
+
+
+def data_of(cfg: Config) -> str:
+    """The name of the data set that a config is tested on."""
+    return next(DATA[p] for p in Path(cfg.data_root).parts if p in DATA)
+
+
+def options(job: Job, roots: dict[str, str]) -> list[str]:
+    """What is changed in the config of a job."""
+    data = data_of(load_config(f'configs/{job.name}.py'))
+    return [f'data_root={roots[data]}'] if data in roots else []
+
+
+def foresee(job: Job, roots: dict[str, str]) -> str:
+    """What would happen to a job, without doing it."""
+    reasons = []
+    try:
+        weights = find_weights(job, fetch=False)
+    except NotCheckable as error:
+        reasons.append(str(error))
+    try:
+        need_data(job, roots)
+    except UsageError as error:
+        reasons.append(str(error))
+    if reasons:
+        return f'not checkable: {"; ".join(reasons)}'
+    return f'would evaluate {weights}'
+
+
+def need_data(job: Job, roots: dict[str, str]) -> None:
+    """Stop if the data of a job is not there."""
+    cfg = load_config(f'configs/{job.name}.py')
+    data = data_of(cfg)
+    pairs = (option.split('=', 1) for option in options(job, roots))
+    merge_options(cfg, dict(pairs))
+    try:
+        check_paths(cfg, ('test',))
+    except UsageError as error:
+        what = str(error).split('; ')[0]
+        raise UsageError(
+            f'{what}; name its folder: --data-root {data}=FOLDER'
+        ) from error
+
+
+def check_all(
+    jobs: Sequence[Job], out: Path, roots: dict[str, str], again: bool
+) -> None:
+    """Check each job; what goes wrong with one does not stop the others."""
+    outcomes = report.read(out)
+    for number, job in enumerate(jobs, 1):
+        old = outcomes.get(job.key)
+        if old and not again and not is_open(old):
+            print(f'[{number}/{len(jobs)}] {job.key}: {old.verdict} (earlier)')
+            continue
+        outcomes[job.key] = check(job, out, roots)
+        report.write(out, outcomes)
+        print(f'[{number}/{len(jobs)}] {job.key}: {outcomes[job.key].verdict}')
+        sys.stdout.flush()
+    print(f'all of it: {out}/verdicts.md')
+
+
+def is_open(old: report.Outcome) -> bool:
+    """Whether there was no verdict on the number itself."""
+    return old.verdict.startswith('not checkable')
+
+
+def check(job: Job, out: Path, roots: dict[str, str]) -> report.Outcome:
+    """The outcome of one job, whatever happens."""
+    try:
+        need_data(job, roots)
+        seen = evaluate(job, out / job.key, options(job, roots))
+    except (NotCheckable, UsageError) as error:
+        return report.outcome(job, f'not checkable: {error}')
+    except Exception as error:  # the other numbers are still to be checked
+        why = f'{type(error).__name__}: {error}'
+        return report.outcome(job, f'not checkable: {why}')
+    return report.outcome(job, verdict(job.expected, seen), seen)
+
+
+def check_log(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
+    """Compare a training log with a published one or the published number."""
+    if not args.log or len(args.names) != 1:
+        raise UsageError(
+            '--log FILE needs the name of one config before it, and '
+            '--expected FILE needs --log'
+        )
+    seen = read_log(args.log)
+    if args.expected:
+        lines, good = compare(read_log(args.expected), seen)
+        print('\n'.join(lines))
+        last = 'reproduced' if good else 'off at the last common step'
+    else:
+        final = seen[max(seen)]
+        last = verdict(jobs[0].expected, final)
+        print(
+            f'{args.names[0]}: published {report.numbers(jobs[0].expected)}, '
+            f'last in the log {report.numbers(final)}'
+        )
+    print(f'verdict: {last}')

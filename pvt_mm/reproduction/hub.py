@@ -1,0 +1,72 @@
+"""Get a config or a model of ours by name, with its published weights."""
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from ..checkpoints import load_model
+from ..config.loading import load_config
+from ..config.paths import config_path
+from ..errors import CheckpointError
+from .evaluate import NotCheckable, find_weights
+from .plan import plan
+from .results import all_results
+
+
+def get_config(name: str, pretrained: bool = False) -> Config:
+    """The config of a name.
+
+    Args:
+        name: as :func:`pvt_mm.list_configs` gives it; ``pvt_mm::`` before it
+            and ``.py`` after it do not matter.
+        pretrained: set ``model_path`` to the published weights: a file that
+            is here, or their address.
+
+    Raises:
+        UsageError: we have no such config; the nearest names are listed.
+        CheckpointError: nobody published weights, or nobody can fetch them.
+    """
+    cfg = load_config(config_path(name))
+    if pretrained:
+        cfg.model_path = weights_of(cfg, fetch=False)
+    return cfg
+
+
+def get_model(
+    name: str, pretrained: bool = False, **options: Any
+) -> nn.Module:
+    """The model of a config.
+
+    Args:
+        name: as :func:`pvt_mm.list_configs` gives it; ``pvt_mm::`` before it
+            and ``.py`` after it do not matter.
+        pretrained: load the published weights of the whole model; all of
+            them or an error.
+        options: further arguments of the model.
+
+    Raises:
+        UsageError: we have no such config; the nearest names are listed.
+        CheckpointError: the weights are not to be had or do not fit.
+    """
+    cfg = load_config(config_path(name))
+    weights = weights_of(cfg, fetch=True) if pretrained else ''
+    if 'data_preprocessor' in cfg:
+        cfg.model.data_preprocessor = cfg.data_preprocessor
+    scope = cfg.get('default_scope', 'mmengine')
+    with DefaultScope.overwrite_default_scope(scope):
+        model = MODELS.build(cfg.model, default_args=options)
+    if weights:
+        load_model(model, weights)
+    return model
+
+
+def weights_of(cfg: Config, *, fetch: bool) -> str:
+    """The published weights of one of our configs: a file, or an address."""
+    job = plan(all_results(), [Path(cfg.filename).stem])[0]
+    try:
+        return find_weights(job, fetch=fetch)
+    except NotCheckable as error:
+        raise CheckpointError(f'{job.name}: {error}') from error

@@ -1,0 +1,64 @@
+"""The command line of tools/browse_dataset.py."""
+
+import argparse
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from mmengine.registry import init_default_scope
+from rich.progress import track
+
+from ..checkpoints.atomic import write_image
+from ..config.arguments import add_cfg_options, command_parser, count
+from ..config.build_errors import building
+from ..config.cfg_options import merge_options
+from ..config.data_files import check_paths
+from ..config.loading import load_config
+from ..errors import UsageError
+from .browse import Batches
+
+OUT = Path('work_dirs/browse')
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command_parser(
+        'Show what the network gets: images after augmentation '
+        'and padding, with their boxes, masks, label maps or classes.'
+    )
+    p.add_argument('config', help='config file, for example configs/NAME.py')
+    p.add_argument(
+        '--out', type=Path, default=OUT, help=f'folder of pictures; {OUT}'
+    )
+    p.add_argument(
+        '--number', type=count, default=20, metavar='N', help='of pictures; 20'
+    )
+    p.add_argument('--split', choices=['train', 'val'], default='train')
+    p.add_argument(
+        '--seed', type=int, default=0, help='of order and augmentation; 0'
+    )
+    add_cfg_options(p)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Paint images of the data set that the command line names.
+
+    Raises:
+        UsageError: the config or the data cannot be used.
+    """
+    args = parser().parse_args(argv)
+    cfg = load_config(args.config)
+    merge_options(cfg, args.cfg_options or {})
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    if not cfg.get(f'{args.split}_dataloader'):
+        raise UsageError(f'{args.config} has no {args.split}_dataloader')
+    check_paths(cfg, (args.split,))
+    with building(cfg, args.config):
+        batches = Batches(cfg, args.split, args.seed)
+    views = track(islice(batches, args.number), 'images', total=args.number)
+    painted = 0
+    for painted, view in enumerate(views, 1):
+        name = '_'.join(filter(None, [f'{painted:04}', view.name]))
+        write_image(args.out / f'{name}.png', batches.paint(view))
+    print(f'{painted} pictures of {args.split}: {args.out}')

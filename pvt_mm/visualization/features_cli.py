@@ -1,0 +1,141 @@
+"""The command line of tools/visualize_features.py."""
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints import load_pretrained
+from ..checkpoints.zoo import ZOO
+from ..config.arguments import command_parser, count
+from .features import (
+    attention,
+    average,
+    blocks_of,
+    check_place,
+    principal,
+    watched,
+)
+from .features_figure import Panel, draw_panels
+from .features_input import normalised, open_model, read
+from .logs_cli import check_picture
+
+WAYS = {'pca': principal, 'mean': average}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command_parser(
+        'Show the maps of a backbone and where its blocks look: '
+        'the attention of one query (PVT, PVT v2), or the softmax over the '
+        'tokens of K (MPViT, whose factorized attention has no such map).'
+    )
+    p.add_argument('model', help='a config, or a name such as pvt_v2_b2')
+    p.add_argument('image')
+    p.add_argument(
+        '--weights',
+        help='file, address or pvt://NAME; without it they are random',
+    )
+    p.add_argument(
+        '--stage', type=int, help='counted from 0; all of them if not given'
+    )
+    p.add_argument(
+        '--block', type=int, help='counted from 0; the last if not given'
+    )
+    p.add_argument(
+        '--path', type=int, default=0, help='of MPViT, counted from 0; 0'
+    )
+    p.add_argument(
+        '--at',
+        nargs=2,
+        type=float,
+        metavar=('X', 'Y'),
+        help='the query, in pixels of the image; its centre if not given',
+    )
+    p.add_argument(
+        '--how',
+        choices=WAYS,
+        default='pca',
+        help='maps as their three main directions, in colours, or as the '
+        'mean size of their values; pca',
+    )
+    p.add_argument(
+        '--side',
+        type=count,
+        default=512,
+        help='longer side that the image is resized to; 512',
+    )
+    p.add_argument(
+        '--out', required=True, metavar='FILE.png', help='picture to write'
+    )
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw what the command line names.
+
+    Raises:
+        UsageError: the model, image or place cannot be used.
+        CheckpointError: the weights are nowhere or do not fit.
+    """
+    args = parser().parse_args(argv)
+    check_picture(args.out)
+    image, at = read(args.image, args.side, args.at)
+    backbone, mean, std = open_model(args.model)
+    if args.weights:
+        named = args.weights in ZOO
+        load_pretrained(
+            backbone, f'pvt://{args.weights}' if named else args.weights
+        )
+    backbone.eval()
+    stages = range(len(backbone.stages))
+    if args.stage is not None:
+        check_place('stage', args.stage, len(stages))
+        stages = [args.stage]
+    panels = look(backbone, normalised(image, mean, std), stages, args, at)
+    weights = args.weights or 'random weights'
+    title = f'{args.model}, {weights}'
+    one = args.stage is not None
+    draw_panels(args.out, image, panels, at, title, wide=not one)
+    print(f'maps and attention: {args.out}')
+
+
+def look(
+    backbone: nn.Module,
+    x: Tensor,
+    stages: Sequence[int],
+    args: argparse.Namespace,
+    at: tuple[float, float],
+) -> list[Panel]:
+    """Maps of the stages, then the attention of a block of each."""
+    blocks = {}
+    for stage in stages:
+        row = blocks_of(backbone, stage, args.path)
+        place = len(row) - 1 if args.block is None else args.block
+        check_place('block', place, len(row))
+        blocks[stage] = (place, row[place])
+    maps = [backbone.stages[stage] for stage in stages]
+    chosen = [block for _, block in blocks.values()]
+    with watched([*maps, *chosen]) as calls, torch.no_grad():
+        backbone(x)
+    panels = []
+    for stage, module in zip(stages, maps, strict=True):
+        (found,) = calls[module][1]
+        size = f'{found.shape[2]}x{found.shape[1]}'
+        shown = WAYS[args.how](found).numpy()
+        panels.append(Panel(f'stage {stage}: {size}', shown))
+    for stage, (place, block) in blocks.items():
+        seen = attention(calls[block], block, at)
+        name = f'stage {stage} block {place}'
+        what = 'attention' if seen.query else 'softmax of K'
+        mean = seen.weights.mean(0)
+        panels.append(
+            Panel(f'{name}: {what}', mean.numpy(), seen.covers, seen.query)
+        )
+        if args.stage is not None:
+            panels += [
+                Panel(f'head {head}', w.numpy(), seen.covers, seen.query)
+                for head, w in enumerate(seen.weights)
+            ]
+    return panels

@@ -1,0 +1,88 @@
+"""A backbone and an image, ready for each other."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import mmcv
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+
+from ..config.build_errors import building
+from ..config.loading import load_config
+from ..datasets.checks.files import problem
+from ..errors import UsageError
+from ..families import split_name
+from ..models.backbones import build_backbone
+
+# Of ImageNet's images in RGB, where a config says nothing else.
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+def read(
+    path: str, side: int, at: Sequence[float] | None
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """The image RGB (H, W, 3), resized, and the query as shares of it.
+
+    Args:
+        path: of the image.
+        side: pixels of the longer side.
+        at: x and y of the query in pixels of the file; None for its centre.
+
+    Raises:
+        UsageError: it cannot be read, or the query is outside.
+    """
+    if fault := problem(path):
+        raise UsageError(f'{path} {fault}')
+    image = mmcv.imread(path, channel_order='rgb')
+    height, width = image.shape[:2]
+    x, y = at or (width / 2, height / 2)
+    if not (0 <= x < width and 0 <= y < height):
+        raise UsageError(
+            f'--at {x:g} {y:g} is outside {path}, which has '
+            f'{width}x{height} pixels'
+        )
+    factor = side / max(height, width)
+    size = [max(1, round(n * factor)) for n in (width, height)]
+    small = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    image = cv2.resize(image, size, interpolation=small)
+    return image, (y / height, x / width)
+
+
+def open_model(name: str) -> tuple[nn.Module, tuple, tuple]:
+    """A backbone by name or config, and its mean and std of RGB."""
+    if split_name(name) and not Path(name).is_file():
+        try:
+            return build_backbone(name), MEAN, STD
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    cfg = load_config(name)
+    with building(cfg, name):
+        backbone = build(cfg)
+    if not hasattr(backbone, 'stages') or backbone.in_channels != 3:
+        raise UsageError(
+            f'{name}: the backbone must be PVT, PVTv2 or MPViT for images of '
+            '3 channels'
+        )
+    given = cfg.model.get('data_preprocessor') or {}
+    mean, std = given.get('mean') or MEAN, given.get('std') or STD
+    if given.get('bgr_to_rgb') or not given.get('mean'):
+        return backbone, mean, std
+    return backbone, mean[::-1], std[::-1]
+
+
+def build(cfg: Config) -> nn.Module:
+    """The backbone of a config; of a classifier, without class token."""
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    backbone = {**cfg.model.backbone, 'init_cfg': None}
+    backbone.pop('class_token', None)  # its last stage has no map
+    return MODELS.build(backbone)
+
+
+def normalised(image: np.ndarray, mean: tuple, std: tuple) -> Tensor:
+    """RGB (H, W, 3) -> what a backbone takes, (1, 3, H, W)"""
+    x = (image - np.array(mean)) / np.array(std)
+    return torch.from_numpy(x).permute(2, 0, 1)[None].float()

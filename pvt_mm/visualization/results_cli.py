@@ -1,0 +1,209 @@
+"""The command line of tools/analyze_results.py."""
+
+import argparse
+import csv
+import io
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.fileio import load
+from mmengine.registry import DATASETS, init_default_scope
+
+from ..checkpoints.atomic import write_whole
+from ..config.arguments import add_cfg_options, command_parser, share
+from ..config.build_errors import building
+from ..config.cfg_options import merge_options
+from ..config.data_files import check_paths
+from ..config.loading import load_config
+from ..errors import UsageError
+from ..evaluation.confusion import (
+    average_precision,
+    detections,
+    intersections,
+    label_maps,
+    table,
+)
+from .figures import pyplot, save
+
+KEYS = {'img_id', 'ori_shape', 'pred_instances'}  # of a prediction
+FEW = 25  # classes: so many can be written into their cells
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command_parser(
+        'Scores per class and the confusion matrix of '
+        'predictions that tools/test.py --out kept.'
+    )
+    p.add_argument('config', help='the config that was tested')
+    p.add_argument(
+        'predictions', type=Path, help='FILE.pkl, or folder of label maps'
+    )
+    p.add_argument(
+        '--out',
+        type=Path,
+        required=True,
+        help='folder for classes.csv, confusion.csv and confusion.png',
+    )
+    p.add_argument(
+        '--score',
+        type=share,
+        default=0.3,
+        help='found objects below are no part of the matrix; 0.3',
+    )
+    p.add_argument(
+        '--iou',
+        type=share,
+        default=0.5,
+        help='least overlap of boxes that are the same object; 0.5',
+    )
+    add_cfg_options(p)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Analyse what the command line names.
+
+    Raises:
+        UsageError: the config, data or predictions cannot be used.
+    """
+    args = parser().parse_args(argv)
+    cfg = load_config(args.config)
+    merge_options(cfg, args.cfg_options or {})
+    scope = cfg.get('default_scope')
+    if scope not in ('mmdet', 'mmseg'):
+        raise UsageError(
+            f'{args.config}: only detectors and segmentors can be analysed, '
+            f'and default_scope is {scope!r}'
+        )
+    init_default_scope(scope)
+    check_paths(cfg, ('test',))
+    predictions = read(args.predictions, scope)
+    with building(cfg, args.config), redirect_stdout(None):
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    names = list(dataset.metainfo['classes'])
+    if scope == 'mmseg':
+        matrix = label_maps(dataset, predictions)
+        columns = {
+            'pixels': matrix.sum(1).tolist(),
+            **intersections(matrix),
+        }
+        axes = (names, names)
+    else:
+        matrix, columns = analyse(cfg, dataset, predictions, args)
+        axes = ([*names, 'no object'], [*names, 'not found'])
+    rows = list(table(names, columns))
+    for row in rows:
+        print(aligned(row))
+    for mistake in mistakes(matrix, *axes):
+        print(mistake)
+    write_csv(args.out / 'classes.csv', rows)
+    head = ['true \\ found', *axes[1]]
+    body = [
+        [name, *row]
+        for name, row in zip(axes[0], matrix.tolist(), strict=True)
+    ]
+    write_csv(args.out / 'confusion.csv', [head, *body])
+    draw(args.out / 'confusion.png', matrix, axes)
+    print(f'scores per class and confusion matrix: {args.out}')
+
+
+def read(path: Path, scope: str) -> Any:
+    """The predictions of mmdet's DumpDetResults; of mmseg, their folder.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if scope == 'mmseg':
+        if not path.is_dir():
+            raise UsageError(
+                f'{path} is no folder: give the label maps that tools/test.py '
+                '--out FOLDER keeps'
+            )
+        return path
+    try:
+        found = load(path, file_format='pkl')
+        if all(r.keys() >= KEYS for r in found):
+            return found
+        why = 'it holds something else'
+    except (OSError, EOFError, AttributeError, TypeError) as error:
+        why = str(error)
+    except pickle.UnpicklingError as error:
+        why = str(error)
+    raise UsageError(
+        f'{path} holds no predictions of tools/test.py --out FILE.pkl ({why})'
+    )
+
+
+def analyse(
+    cfg: Config, dataset: Any, results: list, args: argparse.Namespace
+) -> tuple[np.ndarray, dict[str, list]]:
+    """The confusion matrix and the columns of the table of a detector."""
+    matrix = detections(dataset, results, args.score, args.iou)
+    with redirect_stdout(None):  # pycocotools tells what it does
+        scores = average_precision(cfg, dataset, results)
+    counts = matrix[:-1].sum(1).tolist()
+    return matrix, {'objects': counts, **scores}
+
+
+def mistakes(
+    matrix: np.ndarray, true: list[str], found: list[str], most: int = 5
+) -> Iterator[str]:
+    """The cells beside the diagonal that are fullest, in words."""
+    wrong = matrix * (1 - np.eye(len(matrix), dtype=int))
+    totals = matrix.sum(1)
+    for place in np.argsort(-wrong, axis=None, kind='stable')[:most]:
+        row, column = np.unravel_index(place, wrong.shape)
+        if count := wrong[row, column]:
+            share = f'{100 * count / totals[row]:.0f} %'
+            yield f'{true[row]} -> {found[column]}: {count} ({share})'
+
+
+def aligned(row: Sequence[str]) -> str:
+    """A row of the table for a terminal."""
+    return f'{row[0]:24}' + ''.join(f'{value:>12}' for value in row[1:])
+
+
+def write_csv(path: Path, rows: Iterable[Sequence]) -> None:
+    """Write rows as comma-separated values."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows(rows)
+    write_whole(path, text.getvalue().encode())
+
+
+def draw(
+    file: Path, matrix: np.ndarray, axes: tuple[list[str], list[str]]
+) -> None:
+    """The matrix in percent of its rows, what is true.
+
+    Args:
+        file: picture to write.
+        matrix: counts, true by found.
+        axes: names of its rows and columns.
+    """
+    shares = 100 * matrix / matrix.sum(1, keepdims=True).clip(1)
+    few = len(matrix) <= FEW
+    side = max(6, (0.55 if few else 0.18) * len(matrix) + 2.5)
+    figure, plot = pyplot.subplots(
+        figsize=(side + 0.5, side), layout='constrained'
+    )
+    shown = plot.imshow(shares, cmap='Blues', vmin=0, vmax=100)
+    size = 8 if few else 7
+    plot.set_yticks(range(len(axes[0])), axes[0], fontsize=size)
+    plot.set_xticks(range(len(axes[1])), axes[1], fontsize=size, rotation=90)
+    plot.set(xlabel='found', ylabel='true')
+    if few:
+        for (row, column), value in np.ndenumerate(shares):
+            ink = 'white' if value > 60 else 'black'
+            text = f'{value:.0f}'
+            plot.text(
+                *(column, row, text),
+                **dict(ha='center', va='center', fontsize=8, color=ink),
+            )
+    figure.colorbar(shown, shrink=0.6, label='% of what is true')
+    save(figure, file)

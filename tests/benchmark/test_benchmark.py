@@ -1,0 +1,282 @@
+"""The benchmark: equal contestants, what is counted, tables and pages."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from pvt_mm.benchmark import cli, page, report
+from pvt_mm.benchmark.baselines.build import MAKERS, build, check_equal, enter
+from pvt_mm.benchmark.cases import GOALS, Case, Goal
+from pvt_mm.benchmark.measure import (
+    MIB,
+    interleave,
+    peak_bytes,
+    saved_bytes,
+    stage_seconds,
+)
+from pvt_mm.benchmark.rows import (
+    Row,
+    measure,
+    read_facts,
+    read_rows,
+    write_facts,
+    write_rows,
+)
+from pvt_mm.benchmark.shares import (
+    OTHER,
+    kind_of,
+    read_shares,
+    shares,
+    shares_table,
+    write_shares,
+)
+from pvt_mm.config.paths import HOME
+from pvt_mm.errors import UsageError
+from pvt_mm.models.layers import Block
+
+PEERS = [
+    ('pvt_v2_b0', ['ours', 'ours with_cp', 'timm', 'transformers']),
+    ('pvt_v2_b2_li', ['ours', 'timm', 'transformers']),
+    ('pvt_v2_b2', ['ours', 'mmdet']),
+    ('pvt_tiny', ['ours', 'mmdet']),
+    ('mpvit_tiny', ['ours', 'official structure', 'ours fused']),
+]
+
+
+@pytest.mark.parametrize(('name', 'who'), PEERS)
+def test_contestants_have_equal_maps(name, who):
+    assert list(enter(name, who, 'cpu')) == who  # which checks it
+
+
+def test_unequal_maps_are_refused():
+    maps = [torch.ones(1, 2, 3, 3)]
+    check_equal('a', maps, [maps[0] + 1e-6])
+    with pytest.raises(UsageError, match='the maps of a are off by 5.0e-01'):
+        check_equal('a', maps, [maps[0] + 1])
+    with pytest.raises(UsageError, match='off by nan'):
+        check_equal('a', [maps[0] * torch.nan], maps)
+
+
+def test_the_yardstick_is_not_our_fast_layers():
+    models = enter('mpvit_tiny', ['ours', 'official structure'], 'cpu')
+    kinds = {type(m) for m in models['official structure'].modules()}
+    homes = {k.__module__ for k in kinds if issubclass(k, nn.Linear)}
+    assert homes == {'torch.nn.modules.linear'}
+    own = {type(m) for m in models['ours'].modules()}
+    homes = {k.__module__ for k in own if issubclass(k, nn.Linear)}
+    assert all(home.startswith('pvt_mm.layers.') for home in homes)
+
+
+def test_saved_bytes_counts_each_storage_once():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(8, 1))
+
+        def forward(self, x):
+            hidden = (x @ self.weight).exp()  # keeps x and the result
+            return [hidden * hidden.view(4, 1)]  # the same storage
+
+    assert saved_bytes(Twice(), torch.ones(4, 8)) == 4 * (4 * 8 + 4)
+
+
+def test_checkpointing_keeps_less():
+    image = torch.randn(1, 3, 64, 64)
+    whole, blocks = (
+        saved_bytes(build('pvt_v2_b0', with_cp=cp), image)
+        for cp in (False, True)
+    )
+    assert 0 < blocks < whole / 4
+
+
+def test_peak_bytes_sees_a_tensor_come_and_go():
+    def call():
+        torch.ones(16 * MIB)  # 64 MiB
+
+    peak = peak_bytes(call, cuda=False)
+    known = os.path.exists('/proc/self/clear_refs')
+    assert peak == (pytest.approx(64 * MIB, rel=0.2) if known else None)
+
+
+def test_calls_take_turns():
+    order = []
+    calls = {name: lambda n=name: order.append(n) for name in 'ab'}
+    seconds = interleave(calls, rounds=2)
+    assert order == list('ababab')
+    assert [len(times) for times in seconds.values()] == [2, 2]
+
+
+def test_stages_are_told_apart(monkeypatch):
+    """By a clock that counts blocks."""
+    model, done = build('pvt_v2_b2').eval(), []
+    for module in model.modules():
+        if isinstance(module, Block):
+            module.register_forward_hook(lambda *_: done.append(1))
+    clock = SimpleNamespace(perf_counter=lambda: len(done))
+    monkeypatch.setattr('pvt_mm.benchmark.measure.time', clock)
+    assert stage_seconds(model, torch.randn(1, 3, 64, 64), 3) == [3, 4, 6, 3]
+
+
+def rows():
+    """Two contestants that were measured, and a line of three sizes."""
+    shared = ('pvt_v2_b2', 800, 1344, 1, 'training', 'float32')
+    line = []
+    for side in (200, 400, 800):
+        seconds = round(0.1 + side / 1000, 3)
+        line.append(
+            Row(
+                *('pvt_v2_b2_li', side, 500, 1, 'inference', 'float32'),
+                *('ours', seconds, seconds, seconds, None, 3.0),
+                '0.1000 0.2000',
+            )
+        )
+    return [
+        Row(*shared, 'ours', 2.0, 1.5, 2.5, 1000.0, 3000.0, ''),
+        Row(*shared, 'timm', 3.0, 2.5, 3.5, 4000.0, None, ''),
+        *line,
+    ]
+
+
+def test_rows_come_back(tmp_path):
+    write_rows(tmp_path / 'a.csv', rows())
+    assert read_rows(tmp_path / 'a.csv') == rows()
+    facts = {'processor': 'a, b', 'threads': '2'}
+    write_facts(tmp_path / 'b.csv', facts)
+    assert read_facts(tmp_path / 'b.csv') == facts
+
+
+@pytest.mark.parametrize(
+    ('field', 'who', 'bound', 'value', 'met'),
+    [
+        ('speed', 'timm', 1.5, 1.5, True),
+        ('speed', 'timm', 1.6, 1.5, False),
+        ('memory', 'ours', 1000, 1000.0, True),
+        ('memory', 'ours', 999, 1000.0, False),
+        ('share', 'timm', 0.25, 0.25, True),
+        ('share', 'timm', 0.2, 0.25, False),
+    ],
+)
+def test_goals(field, who, bound, value, met):
+    goal = Goal('pvt_v2_b2', (800, 1344), 'training', field, who, bound)
+    assert report.reached(goal, rows()) == value
+    assert report.met(goal, value) is met
+
+
+def test_a_goal_of_what_was_not_measured():
+    goal = Goal('pvt_v2_b2', (800, 1344), 'training', 'speed', 'mmdet', 2.8)
+    assert report.reached(goal, rows()) is None
+    table = report.goals_table(rows())
+    assert '| >= 1.6 times, timm | 1.50 | **gap** |' in table
+    assert '| <= 1650 MiB | 1000 | met |' in table
+    assert 'mmdet' not in table
+
+
+def test_slope_of_a_straight_line():
+    assert report.slope(rows(), 'pvt_v2_b2_li') == pytest.approx((2.0, 1.0))
+
+
+def test_goals_name_contestants():
+    assert {goal.who for goal in GOALS} <= set(MAKERS)
+
+
+def test_page_and_readme_are_written(tmp_path):
+    for folder in ('results', 'docs'):
+        (tmp_path / folder).mkdir()
+    write_rows(tmp_path / page.ROWS, rows())
+    limits = {'product limit': '7 GFLOP/s', 'memory limit': '1 GB/s'}
+    write_facts(tmp_path / page.FACTS, {'processor': 'abacus', **limits})
+    write_shares(tmp_path / page.SHARES, [])
+    (tmp_path / page.EXPLAINED).write_text('Why.')
+    readme = tmp_path / 'README.md'
+    readme.write_text(f'a\n{report.BEGIN}\nold\n{report.END}\nb\n')
+    page.render(tmp_path)
+    text = (tmp_path / page.PAGE).read_text()
+    assert 'abacus' in text
+    assert text.endswith('Why.\n')
+    assert '2.000 s per million pixels' in text
+    assert (tmp_path / page.PICTURE).stat().st_size > 1000
+    assert 'old' not in readme.read_text()
+    assert (
+        readme.read_text().startswith('a\n') and 'timm' in readme.read_text()
+    )
+
+
+def test_kept_results_and_page_agree():
+    found = read_rows(HOME / page.ROWS)
+    text = (HOME / page.PAGE).read_text()
+    assert report.goals_table(found) in text
+    assert report.goals_table(found) in (HOME / 'README.md').read_text()
+    assert report.rows_table(found) in text
+    assert shares_table(read_shares(HOME / page.SHARES)) in text
+
+
+def test_kinds_of_work():
+    assert kind_of('aten::addmm') == kind_of('aten::mm') == 'products'
+    assert kind_of('mkldnn::_linear_pointwise') == 'products'
+    assert kind_of('aten::add_') == 'sums, scalings'
+    assert kind_of('aten::convolution_backward') == 'convolutions'
+    assert kind_of('OneDnnLinear') == OTHER
+
+
+def test_shares_of_a_call(tmp_path):
+    found = shares(Case('pvt_v2_b0', (64, 64), 'training'))
+    assert sum(s.share for s in found) == pytest.approx(1)
+    rate = {s.kind: s.gflops for s in found}
+    assert rate['products'] > 0 and rate['attention'] > 0
+    assert rate['norms'] == 0
+    write_shares(tmp_path / 'a.csv', found)
+    kept = read_shares(tmp_path / 'a.csv')
+    assert [s.kind for s in kept] == [s.kind for s in found]
+    assert kept[0].seconds == pytest.approx(found[0].seconds, rel=1e-3)
+    table = shares_table(kept)
+    assert table.count('\n') == 2 and 'GFLOP/s' in table
+
+
+def test_measure_a_case():
+    case = Case('pvt_v2_b0', (64, 64), 'inference', ('timm',), rounds=1)
+    ours, timm = measure(case, 'cpu')
+    assert (ours.who, timm.who) == ('ours', 'timm')
+    assert 0 < ours.low <= ours.seconds <= ours.high
+    assert len(ours.stages.split()) == 4
+    case = case._replace(task='training', who=('ours with_cp',))
+    ours, leaner = measure(case, 'cpu')
+    assert leaner.saved < ours.saved
+
+
+def test_command_line(capsys):
+    threads = str(torch.get_num_threads())
+    argv = ['pvt_v2_b0', '--size', '64', '96', '--rounds', '1']
+    cli.main([*argv, '--threads', threads])
+    said = capsys.readouterr().out
+    assert 'product limit' in said
+    assert 'pvt_v2_b0, 64x96: 3.410 M parameters' in said
+    assert '| pvt_v2_b0 | 1 x 64 x 96 | inference | ours |' in said
+    config = 'configs/retinanet_pvt_v2_b0_shapes.py'
+    cli.main([config, *argv[1:], '--threads', threads])
+    said = capsys.readouterr().out
+    assert 'whole: ' in said and 'backbone: ' in said
+
+
+@pytest.mark.parametrize(
+    ('argv', 'part'),
+    [
+        (['swin'], 'swin is neither a config file nor a backbone'),
+        (['pvt_v2_b9'], "no arch 'b9'"),
+        (['configs/none.py'], 'there is no config file'),
+        (['pvt_v2_b0', '--size', '8', '64'], '--size'),
+        (['pvt_v2_b0', '--rounds', '0'], 'at least 1'),
+        (['configs/a.py', '--train'], 'are for backbones'),
+    ],
+)
+def test_refusals(argv, part):
+    with pytest.raises(UsageError, match=part):
+        cli.main([*argv, '--threads', str(torch.get_num_threads())])
+
+
+def test_no_gpu_is_said(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(UsageError, match='finds no GPU'):
+        cli.main(['pvt_v2_b0', '--device', 'cuda'])

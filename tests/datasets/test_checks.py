@@ -1,0 +1,805 @@
+"""Bad data: refused at the start, skipped and counted, or fine."""
+
+import builtins
+import errno
+import json
+import os
+import random
+import re
+import shutil
+import sys
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.runner import Runner
+from PIL import Image
+from pycocotools import mask as rle
+from small_runs import (
+    RETINANET,
+    SEGMENTOR,
+    draw,
+    load,
+    run_config,
+    same,
+    small,
+    write,
+)
+
+from pvt_mm import cli
+from pvt_mm.datasets.checks import cli as checker
+from pvt_mm.datasets.checks.examine import (
+    check_annotation_files,
+    check_annotations,
+)
+from pvt_mm.datasets.checks.fault_tolerant_pipeline import (
+    inner,
+    make_fault_tolerant,
+)
+from pvt_mm.datasets.checks.files import missing
+from pvt_mm.datasets.checks.report import allowed, lines, mend, note
+from pvt_mm.datasets.checks.samples import check_samples, kept_randomness
+from pvt_mm.engine import train as training
+from pvt_mm.engine.runner import FaultTolerantRunner
+from pvt_mm.errors import SampleError, UsageError
+
+NAN, INF = float('nan'), float('inf')
+
+
+@pytest.fixture(scope='module')
+def drawn(tmp_path_factory):
+    return draw(tmp_path_factory.mktemp('drawn'))
+
+
+@pytest.fixture
+def coco(tmp_path, drawn):
+    """A copy of the detection data that may be spoilt."""
+    shutil.copytree(drawn / 'coco', tmp_path / 'coco')
+    return tmp_path / 'coco'
+
+
+@pytest.fixture
+def ade(tmp_path, drawn):
+    """A copy of the segmentation data that may be spoilt."""
+    shutil.copytree(drawn / 'ade20k', tmp_path / 'ade20k')
+    return tmp_path / 'ade20k'
+
+
+def annotations(root, split):
+    return root / f'annotations/instances_{split}2017.json'
+
+
+def picture(root, number=1, split='train'):
+    return root / f'{split}2017/{number:012d}.png'
+
+
+def spoil(root, edit, split):
+    """Change the content of an annotation file."""
+    file = annotations(root, split)
+    content = json.loads(file.read_text())
+    edit(content)
+    file.write_text(json.dumps(content))
+
+
+def set_first(part, **values):
+    """Change the first entry of a list; None takes a key away."""
+
+    def edit(content):
+        entry = content[part][0]
+        entry.update(values)
+        for key in [k for k, v in values.items() if v is None]:
+            del entry[key]
+
+    return edit
+
+
+def first(**values):
+    return set_first('annotations', **values)
+
+
+def config(part, root, **options):
+    """The config of a run of seconds on some data."""
+    name = {'coco': RETINANET, 'ade20k': SEGMENTOR}[part]
+    cfg = small(load(name, **options), root.parent, part)
+    init_default_scope(cfg.default_scope)
+    return cfg
+
+
+def sentences(findings):
+    return [f'{"mend" if f.mend else "note"}: {f.text}' for f in findings]
+
+
+def look(cfg, mode='train'):
+    """What is wrong with every sample of a mode."""
+    with redirect_stdout(None):
+        dataset = DATASETS.build(cfg[f'{mode}_dataloader'].dataset)
+    training = mode == 'train'
+    make_fault_tolerant(dataset, skip=training)
+    return sentences(check_samples(dataset, training=training, images=None))
+
+
+# Annotation files
+
+
+def masked(cfg):
+    """The config of a model that also learns masks."""
+    for mode in ('train', 'val'):
+        for step in cfg[f'{mode}_dataloader'].dataset.pipeline:
+            if step.type == 'LoadAnnotations':
+                step.with_mask = True
+    cfg.val_evaluator.metric = ['bbox', 'segm']
+    return cfg
+
+
+def compressed(content, crowd):
+    """Give the first annotation compressed run lengths."""
+    size = [content['images'][0][k] for k in ('height', 'width')]
+    code = rle.encode(np.asfortranarray(np.eye(*size, dtype=np.uint8)))
+    mask = {'size': size, 'counts': code['counts'].decode()}
+    content['annotations'][0].update(segmentation=mask, iscrowd=crowd)
+
+
+def run_lengths(content, missed=0):
+    """Give the first annotation run lengths that miss some pixels."""
+    height, width = (content['images'][0][k] for k in ('height', 'width'))
+    counts = [9, 9, height * width - 18 - missed]
+    mask = {'size': [height, width], 'counts': counts}
+    content['annotations'][0]['segmentation'] = mask
+
+
+ALL = ('train', 'val')
+FILES = [
+    # what is done to the file, in which splits, verdict, words
+    ('clean', lambda c: None, ALL, None, ''),
+    ('outside', first(bbox=[500, 5, 9, 9]), 'train', 'note', 'left out of tr'),
+    ('outside', first(bbox=[500, 5, 9, 9]), 'val', 'note', 'nothing can find'),
+    ('beyond', first(bbox=[-9, 5, 300, 9]), ALL, 'note', 'beyond; it is cut'),
+    ('zero', first(bbox=[5, 5, 0, 9]), ALL, 'note', 'annotation 1 of image 1'),
+    ('negative', first(bbox=[25, 25, -9, -9]), ALL, 'note', 'has no area'),
+    ('nan', first(bbox=[NAN, 5, 9, 9]), ALL, 'mend', r'bbox \[nan, 5, 9, 9\]'),
+    ('inf', first(bbox=[5, 5, INF, 9]), ALL, 'mend', 'four finite numbers'),
+    ('words', first(bbox=['5', 5, 9, 9]), ALL, 'mend', 'four finite numbers'),
+    ('three', first(bbox=[5, 5, 9]), ALL, 'mend', 'four finite numbers'),
+    ('category', first(category_id=99), ALL, 'note', 'the category_id 99'),
+    ('image', first(image_id=99), ALL, 'note', 'the image_id 99'),
+    (
+        *('same image id', lambda c: c['images'].append(c['images'][0])),
+        *(ALL, 'mend', 'images have the id 1 more than once'),
+    ),
+    (
+        *('same id', lambda c: c['annotations'].append(c['annotations'][0])),
+        *(ALL, 'mend', 'annotations have the id 1 more than once'),
+    ),
+    (
+        *('empty', lambda c: c.update(annotations=[]), ALL, 'mend'),
+        'no annotation of any class',
+    ),
+    ('no list', lambda c: c.pop('annotations'), ALL, 'mend', 'another task'),
+    (
+        'no area',
+        first(area=None),
+        ALL,
+        'mend',
+        r'annotations\[0\] has no area',
+    ),
+    ('no crowd', first(iscrowd=None), 'train', None, ''),
+    ('no crowd', first(iscrowd=None), 'val', 'mend', 'has no iscrowd'),
+    ('no size', set_first('images', height=None), ALL, 'mend', 'no height'),
+    ('size 0', set_first('images', width=0), ALL, 'mend', 'width 0'),
+    (
+        *('captions', lambda c: c.update(annotations=[{'caption': 'x'}])),
+        *(ALL, 'mend', 'file for captions: give one of object detection'),
+    ),
+    (
+        *('panoptic', lambda c: c.update(annotations=[{'segments_info': []}])),
+        *(ALL, 'mend', 'file for panoptic segmentation'),
+    ),
+    (
+        *('keypoints', lambda c: c.update(categories=c['categories'][:1])),
+        *(ALL, 'mend', r'no category named square, .*4 of 5 classes'),
+    ),
+    (
+        *('order', lambda c: c['categories'].reverse(), ALL, 'mend'),
+        'in another order',
+    ),
+    (
+        *(
+            'twice',
+            lambda c: c['categories'].append({'id': 9, 'name': 'disc'}),
+        ),
+        *(ALL, 'mend', 'two categories have the name disc'),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ('edit', 'splits', 'verdict', 'words'),
+    [case[1:] for case in FILES],
+    ids=[case[0] for case in FILES],
+)
+def test_annotation_file(coco, edit, splits, verdict, words):
+    judge(coco, config('coco', coco), edit, splits, verdict, words)
+
+
+def judge(coco, cfg, edit, splits, verdict, words):
+    """Compare what is found with what should be."""
+    for split in [splits] if isinstance(splits, str) else splits:
+        spoil(coco, edit, split)
+        found = sentences(check_annotation_files(cfg, [split]))
+        if verdict is None:
+            assert not found
+            continue
+        (said,) = [s for s in found if s.startswith(verdict)]
+        assert said.startswith(f'{verdict}: {annotations(coco, split)}')
+        assert re.search(words, said), said
+        assert '\n' not in said
+
+
+MASKS = [
+    ('clean', lambda c: None, ALL, None, ''),
+    ('none', first(segmentation=None), ALL, 'mend', 'has no segmentation'),
+    ('empty', first(segmentation=[]), ALL, 'mend', 'has no segmentation'),
+    (
+        *('two points', first(segmentation=[[5, 5, 20, 20]]), 'train'),
+        *('note', 'polygon of 2 points; it is left out'),
+    ),
+    (
+        *('two points', first(segmentation=[[5, 5, 20, 20]]), 'val'),
+        *('mend', 'polygon of 2 points; pycocotools cannot'),
+    ),
+    (
+        *('flat', first(segmentation=[5, 5, 20, 20, 5, 9]), ALL, 'mend'),
+        'not a list of polygons or',
+    ),
+    ('text', first(segmentation='abc'), ALL, 'mend', 'not a list of poly'),
+    ('run lengths', run_lengths, ALL, None, ''),
+    ('short', lambda c: run_lengths(c, 7), ALL, 'mend', 'run lengths of'),
+    (
+        *('other size', first(segmentation={'size': [9, 9], 'counts': [81]})),
+        *(ALL, 'mend', r'run lengths of size \[9, 9\], not \['),
+    ),
+    ('no counts', first(segmentation={'size': [9, 9]}), ALL, 'mend', 'counts'),
+    ('compressed', lambda c: compressed(c, 0), ALL, None, ''),
+    ('crowd', lambda c: compressed(c, 1), ALL, None, ''),
+]
+
+
+@pytest.mark.parametrize(
+    ('edit', 'splits', 'verdict', 'words'),
+    [case[1:] for case in MASKS],
+    ids=[case[0] for case in MASKS],
+)
+def test_masks(coco, edit, splits, verdict, words):
+    judge(coco, masked(config('coco', coco)), edit, splits, verdict, words)
+
+
+def test_boxes_need_no_masks(coco):
+    spoil(coco, first(segmentation=None), 'train')
+    assert not list(check_annotation_files(config('coco', coco), ['train']))
+
+
+def test_masks_that_pass_are_read(coco):
+    cfg = masked(config('coco', coco))
+    for edit in (run_lengths, lambda c: compressed(c, 0)):
+        spoil(coco, edit, 'train')
+        assert not look(cfg)
+
+
+def test_annotation_file_without_permission(coco, monkeypatch):
+    plain, file = builtins.open, str(annotations(coco, 'train'))
+
+    def closed(path, *args, **kwargs):
+        if str(path) == file:
+            raise PermissionError(errno.EACCES, 'Permission denied', path)
+        return plain(path, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, 'open', closed)
+    with pytest.raises(UsageError, match=f'{file} cannot be read: Permission'):
+        list(check_annotation_files(config('coco', coco), ['train']))
+
+
+def test_absent_images(coco):
+    cfg = config('coco', coco)
+    picture(coco, 2).unlink()
+    (said,) = sentences(check_annotation_files(cfg, ['train']))
+    assert said == (
+        f'note: {picture(coco, 2)} is not there; training skips it'
+    )
+    picture(coco, 3).unlink()
+    found = sentences(check_annotation_files(cfg, ['train']))
+    assert [s[:5] for s in found] == ['mend:'] * 2  # more than one per cent
+    picture(coco, 1, 'val').unlink()
+    (said,) = sentences(check_annotation_files(cfg, ['val']))
+    assert said.startswith('mend: ')
+
+
+def test_every_recipe_names_its_annotation_files():
+    """The check finds classes, masks and files in mmdet's own configs."""
+    cfg = load('configs/mask_rcnn_pvt_v2_b2_coco.py')
+    init_default_scope('mmdet')
+    with pytest.raises(UsageError, match='instances_train2017.json cannot be'):
+        list(check_annotation_files(cfg, ['train']))
+
+
+# Images
+
+
+def jpeg(file, pixels=None, cut=None, **options):
+    """A JPEG file under any name, perhaps cut short."""
+    pixels = np.full((48, 64, 3), 99, np.uint8) if pixels is None else pixels
+    Image.fromarray(pixels).save(file, 'JPEG', **options)
+    if cut:
+        file.write_bytes(file.read_bytes()[:-cut])
+
+
+def exif(orientation):
+    tags = Image.Exif()
+    tags[0x112] = orientation
+    return tags
+
+
+def sized(coco, height, width, number=1):
+    """Let the annotation file tell the size of an image."""
+
+    def edit(content):
+        content['images'][number - 1].update(height=height, width=width)
+
+    spoil(coco, edit, 'train')
+
+
+def no_file(file):
+    file.unlink()
+
+
+def loop(file):
+    file.unlink()
+    file.symlink_to(file.name)
+
+
+IMAGES = [
+    ('missing', no_file, 'cannot be read: No such file'),
+    ('empty', lambda file: file.write_bytes(b''), 'is empty'),
+    ('no image', lambda file: file.write_text('<html>'), 'is no image'),
+    ('cut', lambda file: jpeg(file, cut=99), 'is no image, or is cut short'),
+    ('loop', loop, 'cannot be read: Too many levels of symbolic links'),
+    ('turned', lambda file: jpeg(file, exif=exif(6)), 'EXIF orientation 6 tu'),
+    (
+        'wide',
+        lambda f: jpeg(f, np.zeros((20, 20000, 3), np.uint8)),
+        '20000x20',
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [case[1:] for case in IMAGES],
+    ids=[case[0] for case in IMAGES],
+)
+@pytest.mark.parametrize('mode', ALL)
+def test_unusable_image(coco, change, words, mode):
+    file = picture(coco, split=mode)
+    change(file)
+    cfg = config('coco', coco)
+    spoil(coco, set_first('images', height=48, width=64), mode)
+    if words == '20000x20':
+        spoil(coco, set_first('images', height=20, width=20000), mode)
+        spoil(coco, first(bbox=[5, 5, 9, 9]), mode)
+    (said,) = look(cfg, mode)
+    verdict = 'note' if mode == 'train' else 'mend'
+    assert said.startswith(f'{verdict}: {file} ')
+    assert words in said
+    assert said.endswith('training skips it') == (mode == 'train')
+    assert '\n' not in said
+
+
+FINE = {
+    'JPEG named .png': lambda f: jpeg(f),
+    'CMYK': lambda f: Image.new('CMYK', (64, 48), (9, 99, 0, 9)).save(
+        f, 'JPEG'
+    ),
+    '16 bit': lambda f: cv2.imwrite(
+        str(f), np.full((48, 64, 3), 30000, np.uint16)
+    ),
+    'grey 16 bit': lambda f: cv2.imwrite(
+        str(f), np.full((48, 64), 30000, np.uint16)
+    ),
+    'grey': lambda f: Image.new('L', (64, 48), 99).save(f),
+    'palette': lambda f: Image.new('P', (64, 48), 9).save(f),
+    'alpha': lambda f: Image.new('RGBA', (64, 48), 9).save(f),
+}
+
+
+@pytest.mark.parametrize('kind', FINE)
+def test_fine_image(coco, kind):
+    FINE[kind](picture(coco))
+    sized(coco, 48, 64)
+    assert not look(config('coco', coco))
+
+
+def test_image_of_one_pixel(coco):
+    Image.new('RGB', (1, 1)).save(picture(coco))
+    sized(coco, 1, 1)
+    spoil(coco, first(bbox=[0, 0, 1, 1]), 'train')
+    assert not look(config('coco', coco))
+
+
+def test_size_in_the_annotation_file(coco):
+    sized(coco, 30, 31)
+    (said,) = look(config('coco', coco))
+    height, width = cv2.imread(str(picture(coco))).shape[:2]
+    assert f'is {width}x{height}, but its annotation says 31x30' in said
+
+
+def test_exif_as_it_is_read(coco):
+    """mmcv turns the image; a square one is turned without a trace."""
+    cfg = config('coco', coco)
+    jpeg(picture(coco), exif=exif(6))
+    sized(coco, 64, 48)  # as turned: fine, but worth a word
+    (said,) = look(cfg)
+    assert 'is turned when it is read (EXIF orientation 6)' in said
+    sized(coco, 48, 64)
+    color = 'color_ignore_orientation'
+    cfg.train_dataloader.dataset.pipeline[0].color_type = color
+    assert not look(cfg)
+
+
+def test_no_permission(coco, monkeypatch):
+    plain, file = builtins.open, str(picture(coco))
+
+    def closed(path, *args, **kwargs):
+        if str(path) == file:
+            raise PermissionError(errno.EACCES, 'Permission denied', path)
+        return plain(path, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, 'open', closed)
+    (said,) = look(config('coco', coco))
+    assert f'{file} cannot be read: Permission denied' in said
+
+
+@pytest.mark.parametrize('name', ['Größe 中文 🙂.png', 'x' * 250 + '.png'])
+def test_names_of_files(coco, name):
+    picture(coco).rename(coco / 'train2017' / name)
+    spoil(coco, set_first('images', file_name=name), 'train')
+    cfg = config('coco', coco)
+    assert not list(check_annotation_files(cfg, ['train']))
+    assert not look(cfg)
+
+
+def test_too_long_a_name(coco):
+    spoil(coco, set_first('images', file_name='x' * 300), 'train')
+    cfg = config('coco', coco)
+    (said,) = sentences(check_annotation_files(cfg, ['train']))
+    assert 'is not there' in said
+    (said,) = look(cfg)
+    assert 'File name too long' in said
+
+
+def test_missing_lists_a_folder_once(coco, monkeypatch):
+    paths = [str(picture(coco, n)) for n in range(1, 10)]
+    listed, plain = [], os.listdir
+    monkeypatch.setattr(
+        os, 'listdir', lambda path: listed.append(path) or plain(path)
+    )
+    assert missing([*paths, 's3://far/away.jpg']) == paths[8:]
+    assert missing(['nowhere/1.png']) == ['nowhere/1.png']
+    assert listed == [str(coco / 'train2017'), 'nowhere']
+
+
+# Label maps
+
+
+def scene(root, mode):
+    """The first image and label map of a mode."""
+    split = {'train': 'training', 'val': 'validation'}[mode]
+    name = f'{split}/ADE_{mode}_00000001'
+    return root / f'images/{name}.jpg', root / f'annotations/{name}.png'
+
+
+def relabel(change):
+    """Change the values of a label map."""
+
+    def edit(file):
+        Image.fromarray(change(np.array(Image.open(file)))).save(file)
+
+    return edit
+
+
+MAPS = [
+    ('missing', no_file, 'cannot be read: No such file'),
+    ('empty', lambda file: file.write_bytes(b''), 'is empty'),
+    ('no image', lambda file: file.write_text('x'), 'is no image'),
+    ('size', relabel(lambda a: a[:20]), 'has labels of size '),
+    ('beyond', relabel(lambda a: a * 0 + 99), 'has the label 98, but there'),
+    ('colours', relabel(lambda a: np.dstack([a] * 3)), 'has labels of size'),
+    ('deep', relabel(lambda a: a.astype(np.uint16)), 'more than 8 bits'),
+]
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [case[1:] for case in MAPS],
+    ids=[case[0] for case in MAPS],
+)
+@pytest.mark.parametrize('mode', ALL)
+def test_unusable_label_map(ade, change, words, mode):
+    file = scene(ade, mode)[1]
+    change(file)
+    said = look(config('ade20k', ade), mode)[0]
+    verdict = 'note' if mode == 'train' else 'mend'
+    assert said.startswith(f'{verdict}: {file} ')
+    assert words in said
+
+
+def test_fine_label_maps(ade):
+    image, labels = scene(ade, 'train')
+    pixels = Image.open(labels)
+    pixels.putpalette(list(range(256)) * 3)
+    pixels.save(labels)  # mmseg reads the indices of a palette
+    jpeg(image, np.zeros((*pixels.size[::-1], 3), np.uint8))
+    assert not look(config('ade20k', ade))
+    # a map of half the size is resized with its image, but cannot be scored
+    for mode in ALL:
+        relabel(lambda a: a[::2, ::2])(scene(ade, mode)[1])
+    assert not look(config('ade20k', ade))
+    (said,) = look(config('ade20k', ade), 'val')
+    assert 'has labels of size' in said
+
+
+def test_single_pixel_is_no_label_map(ade):
+    for file in scene(ade, 'train'):
+        Image.new('L', (1, 1)).save(file)
+    (said,) = look(config('ade20k', ade))
+    assert f'{scene(ade, "train")[0]} of 1x1 pixels fails' in said
+
+
+def test_folder_that_is_linked(ade):
+    folder = ade / 'images/training'
+    (folder / 'sub').mkdir()
+    (ade / 'annotations/training/sub').mkdir()
+    for file in scene(ade, 'train'):
+        file.rename(file.parent / 'sub' / file.name)
+    (folder / 'twin').symlink_to('sub')
+    (ade / 'annotations/training/twin').symlink_to('sub')
+    (said,) = look(config('ade20k', ade))
+    assert f'{folder}/twin is a link to {folder}/sub' in said
+
+
+# The command line and the start of a run
+
+
+def status(capsys, monkeypatch, verb, *argv):
+    """A verb's exit status and what it printed."""
+    monkeypatch.setattr(sys, 'argv', ['tool', *map(str, argv)])
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        code = cli.run(verb)
+    out = capsys.readouterr()
+    assert 'Traceback' not in out.err
+    return code, out.out, out.err.strip()
+
+
+def test_tool(capsys, monkeypatch, coco, tmp_path):
+    file = write(config('coco', coco), tmp_path / 'config.py')
+    run = (capsys, monkeypatch, checker.main, file)
+    assert status(*run) == (0, '11 images read; 0 to mend, 0 to note\n', '')
+    picture(coco).write_bytes(b'')
+    code, out, _ = status(*run, '--workers', '0')
+    assert code == 0
+    assert f'note: {picture(coco)} is empty; training skips it\n' in out
+    assert out.endswith('11 images read; 0 to mend, 1 to note\n')
+    picture(coco, 1, 'val').write_bytes(b'')
+    code, out, said = status(*run, '--images', '4')
+    assert code == 1
+    assert f'mend: {picture(coco, 1, "val")} is empty\n' in out
+    assert '8 images read; 1 to mend' in out
+    assert said.startswith('error: 1 of what was found must be mended')
+    spoil(coco, first(bbox=[NAN, 0, 1, 1]), 'train')
+    code, out, said = status(*run)
+    assert code == 1
+    assert 'no image read yet; 1 to mend' in out
+
+
+@pytest.mark.parametrize('value', ['0', '-1', 'many'])
+def test_number_of_images(capsys, value):
+    with pytest.raises(SystemExit):
+        checker.parser().parse_args(['x.py', '--images', value])
+    assert f"'{value}' is neither N nor all" in capsys.readouterr().err
+
+
+def test_many_findings_of_a_kind():
+    findings = [note('holes', f'hole {n}') for n in range(5)]
+    findings.append(mend('nails', 'nail'))
+    assert list(lines(findings, each=2)) == [
+        *('mend: nail', 'note: hole 0', 'note: hole 1', 'note: 3 more: holes')
+    ]
+    assert [allowed(n) for n in (1, 8, 100, 101)] == [1, 1, 1, 2]
+
+
+def test_start_refuses(capsys, monkeypatch, coco, tmp_path):
+    cfg = config('coco', coco, **{'train_cfg.max_epochs': 1})
+    file = write(cfg, tmp_path / 'config.py')
+    run = (
+        capsys,
+        monkeypatch,
+        training.train,
+        file,
+        '--work-dir',
+        tmp_path / 'w',
+    )
+    picture(coco, 1, 'val').write_bytes(b'')
+    code, _, said = status(*run)
+    assert code == 1
+    assert said.startswith(f'error: {picture(coco, 1, "val")} is empty (tools')
+    spoil(coco, first(area=None), 'train')
+    code, _, said = status(*run)
+    assert code == 1
+    assert said.startswith(f'error: {annotations(coco, "train")}: annotations')
+    assert '\n' not in said
+
+
+# While a run goes on
+
+
+def train(cfg, work_dir, *argv, runner=FaultTolerantRunner):
+    """Train, and read the log."""
+    path = write(cfg, work_dir.parent / 'config.py')
+    args = [path, '--work-dir', str(work_dir), *argv]
+    cfg = run_config(args)
+    cfg.experiment_name = f'{work_dir}{argv}'.replace('/', '_')
+    runner.from_cfg(cfg).train()
+    return '\n'.join(p.read_text() for p in work_dir.rglob('*.log'))
+
+
+def test_one_process_of_a_machine_reads_the_annotations(coco, monkeypatch):
+    annotations(coco, 'train').write_text('{')
+    cfg = config('coco', coco)
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    check_annotations(cfg, ('train',))
+    for rank in ('0', None):
+        monkeypatch.delenv('LOCAL_RANK')
+        if rank:
+            monkeypatch.setenv('LOCAL_RANK', rank)
+        with pytest.raises(UsageError, match='is not JSON'):
+            check_annotations(cfg, ('train',))
+
+
+def test_skipped_and_counted(coco, tmp_path):
+    cfg = config('coco', coco, **{'train_cfg.max_epochs': 2})
+    cfg.default_hooks.checkpoint.max_keep_ckpts = 2
+    picture(coco, 2).write_bytes(b'')
+    log = train(cfg, tmp_path / 'w')
+    assert log.count(f'WARNING - Skipped: {picture(coco, 2)} is empty') == 1
+    assert log.count('1 samples were skipped in this epoch') == 2
+    assert 'so far 1 cannot be used' in log
+    # the config in the work dir has the pipelines that the user wrote
+    dumped = Config.fromfile(tmp_path / 'w/config.py')
+    for mode in ALL:
+        pipeline = dumped[f'{mode}_dataloader'].dataset.pipeline
+        assert pipeline == cfg[f'{mode}_dataloader'].dataset.pipeline
+    # what is skipped does not change what the rest of a resumed run draws
+    shutil.copytree(tmp_path / 'w', tmp_path / 'again')
+    (tmp_path / 'again/epoch_2.pth').unlink()
+    resume = ('--resume', str(tmp_path / 'w/epoch_1.pth'))
+    train(cfg, tmp_path / 'again', *resume)
+    assert same(tmp_path / 'w/epoch_2.pth', tmp_path / 'again/epoch_2.pth')
+
+
+def test_skipped_label_map(ade, tmp_path):
+    options = {'train_cfg.max_iters': 5, 'train_cfg.val_interval': 9}
+    cfg = config('ade20k', ade, **options)
+    file = scene(ade, 'train')[1]
+    relabel(lambda a: a * 0 + 99)(file)
+    log = train(cfg, tmp_path / 'w')
+    assert log.count(f'WARNING - Skipped: {file} has the label 98') == 1
+    assert 'so far 1 cannot be used' in log
+
+
+def test_too_many_skipped(coco, tmp_path):
+    cfg = config('coco', coco, **{'train_cfg.max_epochs': 1})
+    for number in (1, 2):
+        picture(coco, number).write_bytes(b'')
+    with pytest.raises(SampleError, match='2 of 7 images .* more than 1%'):
+        train(cfg, tmp_path / 'w')
+    cfg.custom_hooks = [dict(type='SkippedSamplesHook', at_most=0.5)]
+    log = train(cfg, tmp_path / 'more')
+    assert 'so far 2 cannot be used' in log
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_disk_that_is_gone(coco, tmp_path, workers):
+    cfg = config('coco', coco, **{'train_cfg.max_epochs': 1})
+    cfg.train_dataloader.update(num_workers=workers)
+    cfg.train_dataloader.persistent_workers = False
+    for number in range(1, 9):
+        picture(coco, number).unlink()
+    with pytest.raises(SampleError) as caught:
+        train(cfg, tmp_path / 'w')
+    said = str(caught.value)
+    assert said.startswith('10 samples in a row could not be used, the last: ')
+    assert 'No such file' in said
+    assert '\n' not in said
+
+
+def test_evaluation_names_the_file(capsys, monkeypatch, coco, tmp_path):
+    """A label that is wrong late: named, and the checkpoint is there."""
+    cfg = config('coco', coco, **{'train_cfg.max_epochs': 1})
+    cfg.val_dataloader.update(num_workers=1)
+    cfg.custom_hooks = []
+    picture(coco, 1, 'val').write_bytes(b'')
+    file = write(cfg, tmp_path / 'config.py')
+    code, _, said = status(
+        *(capsys, monkeypatch, training.train, file),
+        *('--no-data-check', '--work-dir', tmp_path / 'w'),
+    )
+    assert code == 1
+    assert said == (
+        f'error: {picture(coco, 1, "val")} is empty: a score without it '
+        'would be wrong, so mend it or take it out of the data set'
+    )
+    assert (tmp_path / 'w/epoch_1.pth').is_file()
+
+
+def test_stock_runner_stops_at_it(coco, tmp_path):
+    """What the guard is for: mmengine's own runner ends with a traceback."""
+    cfg = config('coco', coco, **{'train_cfg.max_epochs': 1})
+    picture(coco, 2).unlink()
+    with pytest.raises(FileNotFoundError):
+        train(cfg, tmp_path / 'w', runner=Runner)
+
+
+def test_guard_inside_wrappers(coco):
+    cfg = config('coco', coco)
+    dataset = cfg.train_dataloader.dataset
+    twice = dict(type='RepeatDataset', times=2, dataset=dataset)
+    with redirect_stdout(None):
+        both = DATASETS.build(
+            dict(type='ConcatDataset', datasets=[twice, dataset])
+        )
+    make_fault_tolerant(both, skip=True)
+    parts = list(inner(both))
+    assert [type(part.pipeline).__name__ for part in parts] == [
+        'FaultTolerantPipeline'
+    ] * 2
+    picture(coco, 1).unlink()
+    names = [item['data_samples'].get('skipped', ()) for item in both]
+    assert sum(map(len, names)) == 3
+
+
+def test_looking_draws_no_random_numbers():
+    def numbers():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(0)
+    wanted = numbers()
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(0)
+    with kept_randomness():
+        assert numbers() == wanted
+    assert numbers() == wanted
+
+
+def test_page_quotes_what_is_said():
+    """Messages in docs/data_check.md are those of the code."""
+    root = Path(__file__).parents[2]
+    files = [*(root / 'pvt_mm/data_check').glob('*.py')]
+    files.append(root / 'pvt_mm/engine/preflight.py')
+    code = ' '.join(file.read_text() for file in files)
+    said = re.sub(r"['\"]\s+f?['\"]", '', code)
+    said = re.sub(r'\{[^{}]*\}', '', said)
+    page = (root / 'docs/data_check.md').read_text()
+    rows = [row.split(' | ') for row in page.split('\n') if row[:1] == '|']
+    cells = [row[3] for row in rows if len(row) == 4]
+    quotes = [q for cell in cells for q in re.findall('`([^`]+)`', cell)]
+    assert len(quotes) > 30
+    parts = {part for quote in quotes for part in quote.split('…')}
+    system = {'Too many levels of symbolic links'}
+    absent = [p for p in parts - system if p.strip() not in said]
+    assert not absent

@@ -1,0 +1,86 @@
+"""Training in bfloat16: what runs in float32, and that detectors learn."""
+
+import pytest
+import small_detectors
+import torch
+from mmcv.ops import RoIAlign
+from mmengine.optim import OptimWrapper
+from small_runs import run_config
+from torch import nn
+
+from pvt_mm.engine.amp import (
+    FLOAT32,
+    Bf16OptimWrapper,
+    float32_border,
+    lives_in,
+)
+
+LEAVES = ('retinanet_pvt_v2_b0_coco', 'mask_rcnn_pvt_v2_b0_coco')
+
+
+def train_step(leaf, kind):
+    """Losses and gradients of one step."""
+    model = small_detectors.build(leaf)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    seen = []
+    hook = model.neck.register_forward_hook(lambda *a: seen.append(a[2][0]))
+    torch.manual_seed(0)
+    losses = model.train_step(small_detectors.batch(), kind(optimizer))
+    hook.remove()
+    grads = {
+        name: p.grad for name, p in model.named_parameters() if p.grad is None
+    }
+    return losses, seen[0].dtype, grads
+
+
+@pytest.mark.parametrize('leaf', LEAVES)
+def test_a_step_in_bf16_is_one_in_float32(leaf):
+    low, dtype, missing = train_step(leaf, Bf16OptimWrapper)
+    assert dtype == torch.bfloat16
+    high, dtype, missing_there = train_step(leaf, OptimWrapper)
+    assert dtype == torch.float32
+    assert set(missing) == set(missing_there)
+    assert set(low) == set(high)
+    for name in (n for n in low if 'loss' in n):
+        loss = low[name]
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(high[name].item(), rel=0.05), name
+
+
+def test_mmcv_has_no_bf16_kernel_and_needs_none():
+    layer = RoIAlign(2)
+    maps = torch.rand(1, 3, 8, 8, dtype=torch.bfloat16)
+    boxes = torch.tensor([[0, 1, 1, 6, 6]], dtype=torch.bfloat16)
+    with pytest.raises(RuntimeError, match='not implemented for .BFloat16'):
+        layer(maps, boxes)
+    outside = nn.Sequential(layer)
+    with float32_border(outside, 'cpu'):
+        inside = layer(maps, boxes)
+    assert torch.equal(inside, layer(maps.float(), boxes.float()))
+    assert 'forward' not in vars(layer)
+
+
+def test_what_runs_in_float32():
+    model = small_detectors.build(LEAVES[1])
+    names = {type(m).__name__ for m in model.modules() if lives_in(m, FLOAT32)}
+    assert names == {
+        *('CrossEntropyLoss', 'L1Loss', 'RoIAlign', 'SingleRoIExtractor'),
+    }
+
+
+def test_the_border_opens_again_after_an_error():
+    layer = RoIAlign(2)
+    with pytest.raises(ZeroDivisionError), float32_border(layer, 'cpu'):
+        raise ZeroDivisionError
+    assert 'forward' not in vars(layer)
+
+
+def test_amp_bf16_works_without_a_gpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.chdir(tmp_path)
+    config = 'configs/retinanet_pvt_large_coco.py'
+    args = [config, '--amp', 'bf16']
+    cfg = run_config(args)
+    assert cfg.optim_wrapper.type == 'Bf16OptimWrapper'
+    assert not {'loss_scale', 'dtype'} & set(cfg.optim_wrapper)
+    assert 'pvt_mm.engine.amp' in cfg.custom_imports.imports

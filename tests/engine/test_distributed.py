@@ -1,0 +1,252 @@
+"""Several processes: their launchers, and models divided among them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from commands import files
+from config_files import backbone
+from mmengine.dist import get_backend
+from mmengine.registry import MODELS
+from small_runs import (
+    RETINANET,
+    draw,
+    free_port,
+    load,
+    outcome,
+    pair,
+    same,
+    small,
+    start,
+    weights,
+    write,
+)
+from torch import distributed, nn
+
+from pvt_mm.config.paths import CONFIGS
+from pvt_mm.config.schema import walk
+from pvt_mm.engine.fsdp import prepare_fsdp
+from pvt_mm.engine.hooks import nonfinite_hook as finite
+from pvt_mm.engine.launch import replace_sync_bn, start_processes
+from pvt_mm.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+DENSE_MPVIT = sorted(
+    path.stem
+    for path in CONFIGS.glob('*mpvit*.py')
+    if not path.stem.startswith('classifier')
+)
+
+
+def divided(name):
+    """The config of a detector with a strategy of _base_."""
+    cfg = load(RETINANET)
+    cfg.launcher = 'pytorch'
+    cfg.strategy = load(f'configs/_base_/strategy_{name}.py').strategy
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    """A config of two epochs, two iterations each for two processes."""
+    folder = tmp_path_factory.mktemp('detector')
+    options = {
+        'train_cfg.max_epochs': 2,
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
+        'optim_wrapper.clip_grad.max_norm': 1.0,  # it always clips
+    }
+    cfg = small(load(RETINANET, **options), draw(folder / 'drawn'), 'coco')
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    return write(cfg, folder / 'config.py')
+
+
+def test_fsdp_trains_as_whole_models_do(tmp_path, config):
+    fsdp = tmp_path / 'fsdp.py'
+    strategy = CONFIGS / '_base_/strategy_fsdp.py'
+    fsdp.write_text(f"_base_ = ['{config}', '{strategy}']\n")
+    middle = ('before_train_iter', 3, 'SIGTERM')  # of the second epoch
+    for name, file, faults in (
+        ('whole', config, ()),
+        ('divided', fsdp, ()),
+        ('resumed', fsdp, (middle,)),
+        ('resumed', fsdp, ()),
+    ):
+        both = pair(file, tmp_path / name, tmp_path / f'{name}.log', *faults)
+        status = 128 + signal.SIGTERM if faults else 0
+        assert [outcome(process) for process in both] == [status] * 2
+    resumed = tmp_path / 'resumed'
+    last, logs = 'epoch_2.pth', ('whole.log0', 'divided.log0')
+    norms_of_all = [gradients(tmp_path / log) for log in logs]
+    assert len(norms_of_all[0]) == 4
+    assert norms_of_all[0] == pytest.approx(norms_of_all[1], rel=1e-5)
+    whole, _ = weights(tmp_path / 'whole' / last)
+    parts, moments = weights(tmp_path / 'divided' / last)
+    before, _ = weights(tmp_path / 'divided' / 'epoch_1.pth')
+    assert parts.keys() == whole.keys()
+    moved = {key for key in whole if not whole[key].equal(before[key])}
+    assert set(moments) <= moved
+    for key, value in whole.items():
+        torch.testing.assert_close(parts[key], value, rtol=0, atol=1e-6)
+    assert same(tmp_path / 'divided' / last, resumed / last)
+
+
+@pytest.mark.parametrize(
+    ('name', 'key', 'value'),
+    [
+        ('patient.py', 'env_cfg.dist_cfg.timeout', 3600),
+        ('port.py', 'env_cfg.dist_cfg.port', 29511),
+        ('divided.py', 'strategy.type', 'FSDPStrategy'),
+    ],
+)
+def test_fragments_of_the_page(tmp_path, name, key, value):
+    text = files(ROOT / 'docs/distributed.md')[name]
+    (tmp_path / name).write_text(text)
+    cfg = load(tmp_path / name)
+    assert dict(walk(cfg))[key] == value
+    assert cfg.model.backbone.type in ('MPViT', 'PVTv2')
+
+
+@pytest.mark.parametrize(
+    ('change', 'part'),
+    [
+        (dict(strategy=dict(type='DeepSpeedStrategy')), 'is not FSDPStrategy'),
+        (dict(launcher='none'), 'tools/dist_train.sh CONFIG PROCESSES'),
+    ],
+)
+def test_strategies_that_cannot_work(change, part):
+    cfg = divided('fsdp')
+    for key, value in change.items():
+        cfg[key] = value
+    with pytest.raises(UsageError, match=part):
+        prepare_fsdp(cfg)
+
+
+@pytest.mark.parametrize('elsewhere', [0, 1])
+def test_a_step_is_left_out_by_all_processes_or_none(monkeypatch, elsewhere):
+    """Of a divided model only one may have the gradient that is not finite."""
+    monkeypatch.setattr(finite, 'anywhere', lambda bad: max(bad, elsewhere))
+    weight = nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    hook = finite.NonFiniteHook()
+    hook.look(torch.optim.SGD([weight], 1.0), (), {})
+    assert hook.bad_step == bool(elsewhere)
+    assert (weight.grad is None) == bool(elsewhere)
+
+
+def test_processes_on_gpus_are_joined_before_the_batch_is_fitted(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'set_device', lambda device: None)
+    cfg = load(RETINANET)
+    cfg.env_cfg.dist_cfg.backend = 'gloo'
+    with pytest.raises(UsageError, match='RANK is not set'):
+        start_processes(cfg, 'pytorch')
+    with pytest.raises(UsageError, match='SLURM_PROCID is not set'):
+        start_processes(cfg, 'slurm')
+    where = dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1')
+    where |= dict(MASTER_ADDR='127.0.0.1', MASTER_PORT='0')
+    for name, value in where.items():
+        monkeypatch.setenv(name, value)
+    try:
+        start_processes(cfg, 'pytorch')
+        assert get_backend() == 'gloo'
+        assert 'model_wrapper_cfg' not in cfg
+    finally:
+        distributed.destroy_process_group()
+
+
+def norms(network):
+    return [
+        m
+        for m in network.modules()
+        if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)
+    ]
+
+
+@pytest.mark.parametrize('leaf', DENSE_MPVIT)
+def test_every_batch_norm_of_mpvit_is_synchronized(leaf):
+    found = {type(norm) for norm in norms(backbone(leaf))}
+    assert found == {nn.SyncBatchNorm}
+
+
+def test_no_batch_norm_is_synchronized_on_the_cpu():
+    cfg = load('configs/mask_rcnn_mpvit_tiny_coco.py').model
+    assert replace_sync_bn(cfg) > 0
+    with torch.device('meta'):
+        built = MODELS.build({**cfg.backbone, 'init_cfg': None})
+    assert {type(norm) for norm in norms(built)} == {nn.BatchNorm2d}
+
+
+def node(rank, port, config, work, log):
+    """One of two machines, by tools/dist_train.sh; it has one process."""
+    command = ['bash', ROOT / 'tools/dist_train.sh', config, '1']
+    command += ['--work-dir', work, '--batch', 'as-is']
+    where = dict(NNODES='2', NODE_RANK=str(rank), PORT=port)
+    where |= dict(MASTER_ADDR='127.0.0.2', PYTHON=sys.executable)
+    with open(log, 'w') as file:
+        return subprocess.Popen(
+            command, stdout=file, stderr=file, env={**os.environ, **where}
+        )
+
+
+def gradients(log):
+    """Norms of the gradients of all images; a loss is of the first's own."""
+    norms = re.findall(r'Epoch\(train\).* grad_norm: (\S+)', log.read_text())
+    return [float(norm) for norm in norms]
+
+
+@pytest.mark.slow
+def test_two_machines_train_as_one_process(tmp_path, config):
+    """The same two images a step, and nothing drawn for each of them.
+
+    ATSS divides its losses by the positives of all processes. RetinaNet
+    divides by each process's own, and would learn something else.
+    """
+    cfg = load(config, **{'train_cfg.max_epochs': 1})
+    cfg.train_dataloader.dataset.indices = 6  # an even number
+    cfg.train_dataloader.dataset.pipeline[3].prob = [0.0] * 3
+    cfg.model.backbone.drop_path_rate = 0.0
+    head, sizes = cfg.model.bbox_head, cfg.model.bbox_head.anchor_generator
+    cfg.model.type = 'ATSS'
+    cfg.model.bbox_head = dict(
+        type='ATSSHead',
+        num_classes=head.num_classes,
+        in_channels=64,
+        feat_channels=64,
+        stacked_convs=1,
+        norm_cfg=dict(type='GN', num_groups=8),
+        anchor_generator=dict(
+            type='AnchorGenerator',
+            ratios=[1.0],
+            octave_base_scale=3,
+            scales_per_octave=1,
+            strides=sizes.strides,
+        ),
+        bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
+        loss_bbox=dict(type='GIoULoss', loss_weight=2.0),
+    )
+    cfg.model.train_cfg.assigner = dict(type='ATSSAssigner', topk=9)
+    cfg.train_dataloader.batch_size = 1
+    two = write(cfg, tmp_path / 'two.py')
+    cfg.train_dataloader.batch_size = 2
+    one = write(cfg, tmp_path / 'one.py')
+    port = free_port()
+    runs = [
+        node(rank, port, two, tmp_path / 'two', tmp_path / f'{rank}.log')
+        for rank in range(2)
+    ]
+    assert [run.wait(240) for run in runs] == [0, 0]
+    argv = [one, '--work-dir', tmp_path / 'one', '--batch', 'as-is']
+    assert outcome(start(argv, tmp_path / 'one.log')) == 0
+    apart = gradients(tmp_path / '0.log')
+    assert len(apart) == 3
+    assert apart == pytest.approx(gradients(tmp_path / 'one.log'), rel=1e-5)
+    last = 'epoch_1.pth'
+    first, _ = weights(tmp_path / 'two' / last)
+    second, _ = weights(tmp_path / 'one' / last)
+    for key, value in first.items():
+        torch.testing.assert_close(value, second[key], rtol=0, atol=2e-5)

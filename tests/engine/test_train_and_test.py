@@ -1,0 +1,307 @@
+"""The engine: options, checks before a run, safe and repeatable resuming."""
+
+import os
+import pickle
+import sys
+import warnings
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from small_runs import (
+    RETINANET,
+    SEGMENTOR,
+    draw,
+    load,
+    run_config,
+    small,
+    write,
+)
+
+from pvt_mm import cli
+from pvt_mm.checkpoints import check_fit
+from pvt_mm.config.loading import load_config
+from pvt_mm.engine import resume as resuming
+from pvt_mm.engine import train as training
+from pvt_mm.engine.launch import replace_sync_bn, start_processes
+from pvt_mm.errors import CheckpointError, UsageError
+
+COCO = 'configs/retinanet_pvt_v2_b2_coco.py'
+ADE = 'configs/semantic_fpn_pvt_v2_b2_ade20k.py'
+
+
+@pytest.fixture(scope='module')
+def drawn(tmp_path_factory):
+    """A folder with a few drawn images in both layouts."""
+    return draw(tmp_path_factory.mktemp('drawn'))
+
+
+@pytest.fixture(autouse=True)
+def somewhere_else(tmp_path, monkeypatch):
+    """Run every test in a folder of its own, to see that none is needed."""
+    monkeypatch.chdir(tmp_path)
+
+
+def fails(capsys, verb, *argv):
+    """What a verb says when it refuses, in one line and status 1."""
+    # mmengine warns of runs that start in the same second
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        patch.setattr(sys, 'argv', ['tool', *map(str, argv)])
+        assert cli.run(verb) == 1
+    said = capsys.readouterr().err.strip()
+    assert said.startswith('error: ')
+    assert '\n' not in said
+    return said
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('load_from', 'x.pth'),
+        ('randomness.seed', 1),
+        ('train_cfg.max_epochs', 2),
+        ('param_scheduler.0.end', 2),
+        ('model.backbone.with_cp', True),
+        ('optim_wrapper.clip_grad.max_norm', 1.0),
+        ('optim_wrapper.optimizer.betas', [0.9, 0.99]),
+        ('train_dataloader.dataset.indices', 8),
+        ('train_dataloader.pin_memory', True),
+        ('default_hooks.checkpoint.max_keep_ckpts', 2),
+        ('val_evaluator.classwise', True),
+    ],
+)
+def test_option_that_something_reads(key, value):
+    cfg = load(COCO, **{key: value})
+    node = cfg._cfg_dict
+    for part in key.split('.'):
+        node = node[int(part) if isinstance(node, list) else part]
+    assert node == value
+
+
+@pytest.mark.parametrize(
+    ('key', 'near'),
+    [
+        ('modle.backbone.arch', 'model.backbone.arch'),
+        ('model.backbone.drop_path', 'model.backbone.drop_path_rate'),
+        ('train_cfg.max_epoch', 'train_cfg.max_epochs'),
+        ('param_scheduler.7.end', 'param_scheduler.1.end'),
+        ('train_dataloader.batchsize', 'train_dataloader.batch_size'),
+        ('default_hooks.logger.intervl', 'default_hooks.logger.interval'),
+        ('model.test_cfg.score_thresh', 'model.test_cfg.score_thr'),
+        ('lr', 'optim_wrapper.optimizer.lr'),
+        ('seed', 'randomness.seed'),
+        ('train_pipeline.2.scale', 'train_dataloader.dataset.pipeline.2'),
+    ],
+)
+def test_option_that_nothing_reads(key, near):
+    with pytest.raises(UsageError, match=rf'{key}: .*{near}'):
+        load(COCO, **{key: 1})
+
+
+def test_option_below_none():
+    cfg = load(ADE, **{'optim_wrapper.clip_grad.max_norm': 2.0})
+    assert cfg.optim_wrapper.clip_grad == {'max_norm': 2.0}
+
+
+def test_plus_adds_a_key():
+    assert load(COCO, **{'+model.note': 'x'}).model.note == 'x'
+
+
+def test_data_root_moves_every_path():
+    cfg = load(COCO, data_root='/there')
+    for mode in ('train', 'val', 'test'):
+        assert cfg[f'{mode}_dataloader'].dataset.data_root == '/there'
+    for mode in ('val', 'test'):
+        ann_file = cfg[f'{mode}_evaluator'].ann_file
+        assert ann_file == '/there/annotations/instances_val2017.json'
+
+
+@pytest.mark.parametrize(
+    ('config', 'file', 'source'),
+    [
+        (COCO, 'data/coco/annotations/instances_train2017.json', 'cocodata'),
+        (ADE, 'data/ade/ADEChallengeData2016/images/training', 'csail.mit'),
+    ],
+)
+def test_missing_data(capsys, config, file, source):
+    said = fails(capsys, training.train, config)
+    assert all(part in said for part in (file, source, 'make train'))
+    assert not os.path.exists('work_dirs')
+
+
+def test_empty_image_folder(capsys, drawn, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    said = fails(
+        *(capsys, training.train, RETINANET, '--cfg-options'),
+        f'data_root={drawn}/coco/',
+        f'train_dataloader.dataset.data_prefix.img={tmp_path}/empty',
+    )
+    assert f'{tmp_path}/empty is an empty folder' in said
+
+
+def test_broken_annotations(capsys, drawn, tmp_path):
+    broken = tmp_path / 'cut.json'
+    broken.write_text('{"images": [')
+    said = fails(
+        *(capsys, training.train, RETINANET, '--cfg-options'),
+        f'data_root={drawn}/coco/',
+        f'train_dataloader.dataset.ann_file={broken}',
+    )
+    assert f'{broken} is not JSON' in said
+
+
+def test_missing_weights(capsys, drawn, tmp_path):
+    said = fails(
+        *(capsys, training.train, RETINANET, '--cfg-options'),
+        f'data_root={drawn}/coco/',
+        'model.backbone.init_cfg.type=Pretrained',
+        f'model.backbone.init_cfg.checkpoint={tmp_path}/none.pth',
+    )
+    assert f'{tmp_path}/none.pth' in said
+
+
+@pytest.mark.parametrize(
+    ('argv', 'part'),
+    [
+        (['configs/retinanet_pvt_v2_b22_coco.py'], COCO),
+        ([RETINANET, '--cfg-options', 'model.backbone.arch=b9'], 'b9'),
+        ([RETINANET, '--cfg-options', 'model.neck.type=FPM'], 'FPM'),
+        (
+            [RETINANET, '--cfg-options', 'model.bbox_head.num_classes=80'],
+            'the data set has 5 classes, but the model has '
+            'model.bbox_head.num_classes=80',
+        ),
+        (
+            [COCO, '--cfg-options', 'model.backbone.init_cfg=None'],
+            'compare metainfo.classes',
+        ),
+        ([RETINANET, '--launcher', 'pytorch'], 'dist_train.sh'),
+        ([RETINANET, '--launcher', 'slurm'], 'needs a GPU'),
+        ([RETINANET, '--amp'], '--amp needs a GPU'),
+        ([RETINANET, '--allow-partial-weights'], 'init_cfg'),
+        ([RETINANET, '--resume', 'none.pth'], 'none.pth'),
+    ],
+)
+def test_train_refuses(capsys, drawn, argv, part):
+    if '--cfg-options' not in argv:
+        argv = [*argv, '--cfg-options']
+    said = fails(capsys, training.train, *argv, f'data_root={drawn}/coco/')
+    assert part in said
+
+
+def test_sync_bn_becomes_bn():
+    model = load(ADE).model
+    assert replace_sync_bn(model) == 1
+    assert model.decode_head.norm_cfg.type == 'BN'
+
+
+def test_one_process_needs_no_wrapper():
+    cfg = load(COCO)
+    start_processes(cfg, 'none')
+    assert 'model_wrapper_cfg' not in cfg
+    assert not torch.distributed.is_initialized()
+
+
+def test_mixed_precision_of_a_recipe_needs_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    config = 'configs/retinanet_pvt_large_coco.py'
+    assert load_config(config).optim_wrapper.type == 'AmpOptimWrapper'
+    args = [config, '--cfg-options', 'optim_wrapper.loss_scale=512.0']
+    wrapper = run_config(args).optim_wrapper
+    assert wrapper.type == 'OptimWrapper'
+    assert 'loss_scale' not in wrapper
+
+
+def test_last_checkpoint_is_whole(tmp_path):
+    torch.save({'epoch': 1}, tmp_path / 'epoch_1.pth')
+    whole = (tmp_path / 'epoch_1.pth').read_bytes()
+    (tmp_path / 'epoch_2.pth').write_bytes(whole[: len(whole) // 2])
+    os.utime(tmp_path / 'epoch_1.pth', (1, 1))
+    assert resuming.last_checkpoint(tmp_path) == str(tmp_path / 'epoch_1.pth')
+    assert resuming.last_checkpoint(tmp_path / 'nowhere') is None
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ('evil',)
+
+
+def test_pickle_with_code_is_refused(tmp_path):
+    torch.save({'state_dict': Evil()}, tmp_path / 'evil.pth')
+    with pytest.raises(CheckpointError, match='refused'):
+        check_fit(torch.nn.Linear(1, 1), str(tmp_path / 'evil.pth'))
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'evil.pth')
+    assert not os.path.exists('evil')
+
+
+def test_gate_refuses_other_weights(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    path = str(tmp_path / 'x.pth')
+    torch.save({'state_dict': model.state_dict()}, path)
+    check_fit(model, path)
+    with pytest.raises(UsageError, match='0 are missing and 1 have another'):
+        check_fit(torch.nn.Sequential(torch.nn.Linear(4, 3)), path)
+    wider = torch.nn.Sequential(*model, torch.nn.Linear(3, 3))
+    with pytest.raises(UsageError, match=r'2 are missing \(1.weight, ...\)'):
+        check_fit(wider, path)
+    check_fit(wider, path, allow_partial=True)
+    check_fit(wider, path, part='0.')
+
+
+@HOOKS.register_module()
+class PowerCut(Hook):
+    """Ends a run in the middle of its second half."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, **_):
+        if runner.iter + 1 == self.at:
+            raise KeyboardInterrupt
+
+
+def finish(cfg, work_dir, *argv, cut=None):
+    """Train to the end or to a cut; the weights and the last score."""
+    path = write(cfg, work_dir.parent / 'config.py')
+    args = [path, '--work-dir', str(work_dir), *argv]
+    cfg = run_config(args)
+    if cut:
+        cfg.custom_hooks.append(dict(type='PowerCut', at=cut))
+    cfg.experiment_name = f'{work_dir}{argv}{cut}'.replace('/', '_')
+    runner = Runner.from_cfg(cfg)
+    try:
+        runner.train()
+    except KeyboardInterrupt:
+        return None
+    weights = runner.model.state_dict()
+    return {k: v.clone() for k, v in weights.items()}, runner.val_loop.run()
+
+
+@pytest.mark.parametrize(
+    ('config', 'part', 'options', 'cut'),
+    [
+        (RETINANET, 'coco', {'train_cfg.max_epochs': 2}, 5),
+        (
+            *(SEGMENTOR, 'ade20k'),
+            {
+                'train_cfg.max_iters': 4,
+                'train_cfg.val_interval': 2,
+                'default_hooks.checkpoint.interval': 2,
+            },
+            3,
+        ),
+    ],
+)
+def test_resumed_run_equals_undisturbed(
+    tmp_path, drawn, config, part, options, cut
+):
+    cfg = small(load(config, **options), drawn, part)
+    weights, scores = finish(cfg, tmp_path / 'whole')
+    assert finish(cfg, tmp_path / 'cut', cut=cut) is None
+    again, same = finish(cfg, tmp_path / 'cut', '--resume')
+    assert scores == same
+    assert all(torch.equal(weights[k], again[k]) for k in weights)

@@ -1,0 +1,328 @@
+"""Every leaf: its name, its shape, its official recipe, one real step."""
+
+from fnmatch import fnmatch
+
+import pytest
+import torch
+from config_files import backbone, fresh, model, read
+from golden import build
+from mmengine.dataset import pseudo_collate
+from mmengine.model.utils import revert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATASETS, MODELS
+from render import official as facts
+from render import recipes as render
+from render.describe import describe
+from render.grammar import CONFIG_NAMES, METHODS, parse_name
+from torch import nn
+
+from pvt_mm.checkpoints.formats import from_ours
+from pvt_mm.config.paths import CONFIGS
+from pvt_mm.datasets.synthetic import CLASSES, draw_ade20k, draw_coco
+from pvt_mm.families import FAMILIES
+
+DENSE = [
+    leaf for leaf in CONFIG_NAMES if parse_name(leaf).method != 'classifier'
+]
+PUBLIC = [leaf for leaf in DENSE if parse_name(leaf).data != 'shapes']
+OFFICIAL = {row['config']: row for row in facts.read('official.csv')}
+VARIANTS = [
+    f'{family}_{arch}'
+    for family, about in FAMILIES.items()
+    for arch in about.archs
+]
+TABLE = [
+    f'{method}_{variant}_{data}'
+    for variant in VARIANTS
+    for method, data in (
+        ('retinanet', 'coco'),
+        ('mask_rcnn', 'coco'),
+        ('semantic_fpn', 'ade20k'),
+        ('upernet', 'ade20k'),
+    )
+]
+DATASETS_OF = {
+    'coco': 'CocoDataset',
+    'ade20k': 'ADE20KDataset',
+    'cityscapes': 'CityscapesDataset',
+}
+# The smallest leaf of each family and method, and of each recipe besides.
+STEPS = [
+    *(
+        f'{method}_{variant}_{data}'
+        for method, data in (
+            ('retinanet', 'coco'),
+            ('mask_rcnn', 'coco'),
+            ('semantic_fpn', 'ade20k'),
+            ('upernet', 'ade20k'),
+        )
+        for variant in ('pvt_tiny', 'pvt_v2_b0', 'mpvit_tiny')
+    ),
+    'retinanet_mpvit_tiny_coco_ms_3x',
+    'mask_rcnn_pvt_v2_b0_coco_ms_3x',
+    'cascade_mask_rcnn_pvt_v2_b2_coco',
+    'cascade_mask_rcnn_mpvit_small_coco',
+    'atss_pvt_v2_b2_coco',
+    'gfl_pvt_v2_b2_li_coco',
+    'sparse_rcnn_pvt_v2_b2_coco',
+    'detr_pvt_small_coco',
+    'deformable_detr_mpvit_small_coco',
+    'concat_fusion_pvt_v2_b1_cityscapes',
+]
+each_leaf = pytest.mark.parametrize('leaf', DENSE)
+each_public = pytest.mark.parametrize('leaf', PUBLIC)
+
+
+def test_every_backbone_has_every_method():
+    assert len(TABLE) == 60
+    assert set(TABLE) <= set(PUBLIC)
+
+
+@each_leaf
+def test_name_is_the_specification(leaf):
+    said, cfg = parse_name(leaf), read(leaf)
+    head = cfg.model.get('roi_head') or cfg.model.get('bbox_head')
+    head = head or cfg.model.decode_head
+    assert (cfg.model.type, head.type) == METHODS[said.method]
+    assert cfg.model.backbone.type == FAMILIES[said.family].backbone
+    assert cfg.model.backbone.arch == said.arch
+    if said.data == 'shapes':
+        assert 'init_cfg' not in cfg.model.backbone
+        return
+    assert cfg.train_dataloader.dataset.type == DATASETS_OF[said.data]
+    weights = f'pvt://{said.family}_{said.arch}'
+    expected = dict(type='Pretrained', checkpoint=weights)
+    assert cfg.model.backbone.init_cfg == expected
+    length = describe(cfg)['length']
+    assert (said.schedule == 'ms_3x') <= (
+        length in ('36 epochs', '270000 iterations')
+    )
+    assert (said.schedule == '640') == (
+        'side 640,' in describe(cfg)['test images']
+    )
+
+
+def test_a_name_outside_the_grammar_is_refused():
+    with pytest.raises(ValueError, match='METHOD_FAMILY_ARCH_DATA'):
+        parse_name('faster_rcnn_pvt_tiny_coco')
+
+
+@each_leaf
+def test_leaf_is_short(leaf):
+    text = (CONFIGS / f'{leaf}.py').read_text()
+    assert len(text.splitlines()) < 10
+    assert text.startswith("_base_ = './_base_/")
+
+
+@each_leaf
+def test_no_weights_from_elsewhere(leaf):
+    text = str(read(leaf)._cfg_dict)
+    assert 'openmmlab.com' not in text
+    assert 'torchvision://' not in text
+    assert 'open-mmlab://' not in text
+
+
+@each_leaf
+def test_neck_and_heads_fit_the_backbone(leaf):
+    cfg, channels = read(leaf).model, list(backbone(leaf).out_channels)
+    taker = cfg.get('neck') or cfg.decode_head
+    assert taker.in_channels == channels
+    if 'auxiliary_head' in cfg:
+        extra = cfg.auxiliary_head
+        assert extra.in_channels == channels[extra.in_index]
+
+
+@each_leaf
+def test_total_batch_is_that_of_eight_gpus(leaf):
+    cfg = read(leaf)
+    gpus = 1 if parse_name(leaf).data == 'shapes' else 8
+    batch = cfg.train_dataloader.batch_size * gpus
+    assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=batch)
+
+
+@each_public
+def test_recipe_is_the_official_one(leaf):
+    """Or somebody wrote down why not; compare raises if nobody did."""
+    reasons = facts.read('differences.csv')
+    lines = list(facts.compare(OFFICIAL[leaf], describe(read(leaf)), reasons))
+    assert [line.name for line in lines] == [*OFFICIAL[leaf]][3:]
+    assert all(line.verdict != 'no' or line.why for line in lines)
+
+
+def test_a_difference_needs_a_reason():
+    leaf = 'retinanet_pvt_v2_b2_coco'
+    ours = {**describe(read(leaf)), 'learning rate': '0.02'}
+    with pytest.raises(facts.UsageError, match="rate is '0.02', officially"):
+        list(facts.compare(OFFICIAL[leaf], ours, []))
+
+
+def test_every_reason_and_note_is_used():
+    reasons = facts.read('differences.csv')
+    used = {
+        line.why
+        for leaf in PUBLIC
+        for line in facts.compare(
+            OFFICIAL[leaf], describe(read(leaf)), reasons
+        )
+    }
+    assert used - {''} == {row['why'] for row in reasons}
+    for row in facts.read('notes.csv'):
+        assert any(fnmatch(leaf, row['config']) for leaf in PUBLIC), row
+
+
+def test_the_page_is_what_the_configs_say(monkeypatch):
+    monkeypatch.setattr(
+        render,
+        'Config',
+        type('Read', (), {'fromfile': lambda p: read(p.stem)}),
+    )
+    assert render.PAGE.read_text() == render.render()
+    assert set(OFFICIAL) == set(PUBLIC)
+
+
+def groups(leaf):
+    """(learning rate, decay) of each parameter, as the optimizer has it."""
+    cfg, built = fresh(leaf), model(leaf)
+    cfg.optim_wrapper.type = 'OptimWrapper'  # the other one needs a GPU
+    optimizer = build_optim_wrapper(built, cfg.optim_wrapper).optimizer
+    assert type(optimizer) is torch.optim.AdamW
+    found = {
+        id(parameter): (group['lr'], group['weight_decay'])
+        for group in optimizer.param_groups
+        for parameter in group['params']
+    }
+    return {name: found[id(p)] for name, p in built.named_parameters()}
+
+
+@each_public
+def test_optimizer_groups(leaf):
+    """Rates and decay of every parameter, from the official recipe."""
+    row = OFFICIAL[leaf]
+    if row['learning rate'] == facts.UNKNOWN:
+        row = describe(read(leaf))
+    rate, decay = float(row['learning rate']), float(row['weight decay'])
+    slower = dict(
+        part.split(' x')
+        for part in row['learning rates that differ'].split(', ')
+        if part != 'none'
+    )
+    free = row['exempt from decay'].split(', ')
+    for name, (lr, wd) in groups(leaf).items():
+        factors = [float(slower[key]) for key in slower if key in name]
+        rated = pytest.approx(rate * min(factors, default=1), rel=1e-5)
+        assert lr == rated, name
+        exempt = any(key in name for key in free)
+        assert wd == pytest.approx(0 if exempt else decay), name
+
+
+@pytest.mark.parametrize('variant', ['pvt_v2_b0', 'pvt_v2_b2_li'])
+def test_names_with_norm_are_the_official_ones(variant):
+    """So that the same parameters are exempt from decay."""
+    state = build(variant).state_dict()
+    _, official = from_ours(state, 'official')
+
+    def exempt(tensors):
+        return sum(t.numel() for name, t in tensors.items() if 'norm' in name)
+
+    assert exempt(state) == exempt(official.state) > 0
+
+
+@each_public
+def test_everything_trains(leaf):
+    built = model(leaf).train()
+    assert all(p.requires_grad for p in built.parameters())
+    assert all(m.training for m in built.modules())
+    norms = [
+        module
+        for module in built.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
+    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+
+
+@pytest.fixture(scope='module')
+def drawn(tmp_path_factory):
+    """Drawn images in both layouts."""
+    root = tmp_path_factory.mktemp('drawn')
+    draw_coco(root / 'coco', 2, 1, size=96)
+    draw_ade20k(root / 'ade20k', 2, 1, size=96)
+    return root
+
+
+def shrink(pipeline):
+    """Make every resizing and crop of a pipeline small."""
+    for step in pipeline:
+        for ways in step.get('transforms', []):
+            shrink(ways)
+        if 'scale' in step:
+            step.scale = (96, 96)
+        if 'scales' in step:
+            step.scales = [(96, 96), (64, 96)]
+        if 'crop_size' in step:
+            step.crop_size = (64, 64)
+
+
+def few_proposals(model):
+    """Make the second stage of a detector see few boxes."""
+    if 'num_proposals' in model.get('rpn_head', {}):
+        model.rpn_head.num_proposals = 16
+    stages = model.train_cfg.get('rcnn') or []
+    for stage in stages if isinstance(stages, list) else [stages]:
+        stage.sampler.num = 16
+    for proposals in (
+        model.train_cfg.get('rpn_proposal'),
+        model.test_cfg.get('rpn'),
+    ):
+        if proposals:
+            proposals.max_per_img = 16
+
+
+def batch(cfg, mode, drawn):
+    """Drawn images through the leaf's own pipeline, at a small size."""
+    dataset = cfg[f'{mode}_dataloader'].dataset
+    if cfg.default_scope == 'mmdet':
+        dataset.update(
+            data_root=f'{drawn}/coco', metainfo={'classes': CLASSES}
+        )
+    else:
+        split = 'training' if mode == 'train' else 'validation'
+        dataset.update(
+            type='ADE20KDataset',
+            data_root=f'{drawn}/ade20k',
+            data_prefix=dict(
+                img_path=f'images/{split}', seg_map_path=f'annotations/{split}'
+            ),
+        )
+    shrink(dataset.pipeline)
+    built = DATASETS.build(dataset)
+    return pseudo_collate([built[i] for i in range(len(built))])
+
+
+@pytest.mark.parametrize('leaf', STEPS)
+def test_one_step_of_training_and_of_testing(leaf, drawn):
+    cfg = fresh(leaf)
+    if cfg.default_scope == 'mmseg':
+        cfg.model.data_preprocessor.size = (64, 64)
+    else:
+        few_proposals(cfg.model)
+    cfg.model.backbone.update(init_cfg=None, drop_path_rate=0.0)
+    cfg.optim_wrapper.type = 'OptimWrapper'
+    torch.manual_seed(0)
+    built = revert_sync_batchnorm(MODELS.build(cfg.model)).train()
+    built.init_weights()
+    wrapper = build_optim_wrapper(built, cfg.optim_wrapper)
+    before = [p.detach().clone() for p in built.backbone.parameters()]
+    losses = built.train_step(batch(cfg, 'train', drawn), wrapper)
+    assert all(torch.isfinite(v).all() for v in losses.values())
+    after = list(built.backbone.parameters())
+    moved = [
+        not torch.equal(*pair) for pair in zip(before, after, strict=True)
+    ]
+    assert all(moved)
+    (found,) = built.eval().test_step(batch(cfg, 'test', drawn))
+    if cfg.default_scope == 'mmseg':
+        assert found.pred_sem_seg.shape == found.ori_shape
+        assert found.pred_sem_seg.data.max() < 150
+    else:
+        assert found.pred_instances.bboxes.shape[1] == 4
+        assert found.pred_instances.labels.dtype == torch.int64

@@ -1,5 +1,5 @@
 # Each target sets up what it needs; a second set-up only looks.
-# Variables: PYTHON=/path/to/python3.11, STACK=onedl (the fork that is alive,
+# Variables: PYTHON=/path/to/python3.11, STACK=onedl (the maintained fork,
 # in .venv-onedl), and those of tools/set_up.py.
 
 STACK := upstream
@@ -43,7 +43,7 @@ test-slow: setup
 	$(VENV)/bin/python -m pytest -n 2 -m slow
 
 benchmark: setup
-	$(VENV)/bin/python -m pvt_mm benchmark
+	PYTHONPATH=tools $(VENV)/bin/python -m baselines
 
 lint: setup
 	$(VENV)/bin/python -m ruff check .

@@ -1,4 +1,4 @@
-"""python -m pvt_mm VERB ..."""
+"""python -m pvt_mm COMMAND ..."""
 
 import sys
 

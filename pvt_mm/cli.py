@@ -81,14 +81,22 @@ def usage() -> str:
 
 def start(name: str) -> int:
     """Run a command on the rest of the command line -> exit status."""
-    module, function = COMMANDS[name][0].split(':')
-
-    def command() -> int | None:
-        return getattr(import_module(f'pvt_mm.{module}'), function)()
-
     if name == 'doctor':  # it runs where mmengine cannot be imported
-        return command()
+        return load(name)()
+
+    def command() -> None:
+        from .models.layers.mlp import keep_freed_memory
+
+        keep_freed_memory()
+        load(name)()
+
     return run(command)
+
+
+def load(name: str) -> Callable[[], int | None]:
+    """The function of a command."""
+    module, function = COMMANDS[name][0].split(':')
+    return getattr(import_module(f'pvt_mm.{module}'), function)
 
 
 def run(command: Callable[[], object]) -> int:
@@ -106,8 +114,8 @@ def run(command: Callable[[], object]) -> int:
         print('stopped by Ctrl-C', file=sys.stderr)
         return 130
     except Exception as error:
-        log_traceback(error)
         message = message_of(error)
+        log_traceback(error)
         if message is None:
             raise
         if '--debug' in sys.argv:

@@ -1,4 +1,4 @@
-"""The commands of a page: found, and read by the tool's own parser."""
+"""Find the commands of a page and give them to the commands' own parsers."""
 
 import argparse
 import re
@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from pvt_mm import cli as verbs
+from pvt_mm import cli
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r'^(<!-- run -->\n+)?```(\w+)\n(.*?)^```$', re.M | re.S)
 FILE = re.compile(r'# (\w+\.py)\n')
-# What a line of code in the text must begin with to be a command of ours.
+# What code in the text must begin with to be a command of ours.
 INLINE = re.compile(
-    r'`((?:[A-Z_]+=\S* )*(?:make|python|pip|torchrun|tools/\S+)\b[^`]*)`'
+    r'`((?:[A-Z_]+=\S* )*'
+    r'(?:pvt_mm(?= [a-z-])|(?:make|python|pip|torchrun|tools/\S+)\b)[^`]*)`'
 )
-STARTS = re.compile(r"start\('([\w-]+)'\)")
 # Programs of others, which a page may name as they are.
 OTHERS = {'sed', 'source', 'git', 'cd', 'pre-commit', 'rm', 'apt-get', 'mkdir'}
 
 
 class Parsed(Exception):
-    """A parser understood its command line."""
+    """A parser accepted its command line."""
 
 
 def blocks(page, language):
@@ -62,14 +62,8 @@ def commands(page):
                 yield words
 
 
-def verb_of(script):
-    """The verb that tools/NAME.py starts; None if it is none."""
-    match = STARTS.search((ROOT / script).read_text())
-    return match and match[1]
-
-
 def resolve(words, page):
-    """A command -> (verb, its arguments), or None if it is checked here.
+    """Words -> (command of pvt_mm, arguments); None if it is checked here.
 
     Raises:
         AssertionError: there is no such command, file, target or extra.
@@ -79,21 +73,12 @@ def resolve(words, page):
         starts = [i for i, w in enumerate(rest) if w.startswith('tools/')]
         at = starts[0] if starts else rest.index('-m')
         return resolve(['python', *rest[at:]], page)
-    if program in ('python', 'pvt_mm'):
-        if rest[:1] == ['-m'] or program == 'pvt_mm':
-            module, *rest = rest[1:] if program == 'python' else words
-            if module == 'pvt_mm.doctor':
-                return 'doctor', rest
-            if module in ('pytest', 'ruff', 'pip'):
-                return None
-            if module.startswith('pvt_mm.'):
-                assert find_spec(module) and not rest, words
-                return None
-            assert module == 'pvt_mm', words
-            return (rest[0], rest[1:]) if rest else None
-        if rest[0] in files(page):
-            return None
-        return resolve(rest, page)
+    if program == 'python':
+        if rest[0] == '-m':
+            return resolve_module(*rest[1:])
+        return None if rest[0] in files(page) else resolve(rest, page)
+    if program == 'pvt_mm':
+        return (rest[0], rest[1:]) if rest else None
     if program == 'make':
         return check_make(rest)
     if program == 'pip':
@@ -102,24 +87,40 @@ def resolve(words, page):
         return None
     assert program.startswith('tools/'), f'unknown command: {words}'
     assert (ROOT / program).is_file(), words
+    name = Path(program).stem
     if program.endswith('.sh'):
-        return resolve_shell(Path(program).stem, rest)
-    verb = verb_of(program)
-    assert verb or not rest, f'{program} takes no arguments: {words}'
-    return verb and (verb, rest)
+        return resolve_shell(name, rest)
+    if name in ('train', 'test'):
+        return name, rest
+    if name == 'render_pages':
+        assert all((ROOT / f'tools/render/{x}.py').is_file() for x in rest)
+        return None
+    assert not rest, f'{program} takes no arguments: {words}'
+    return None
+
+
+def resolve_module(module, *words):
+    """What ``python -m module`` starts, as :func:`resolve`."""
+    if module == 'pvt_mm':
+        return (words[0], words[1:]) if words else None
+    if module == 'pvt_mm.doctor':
+        return 'doctor', words
+    if module not in ('pytest', 'ruff', 'pip'):
+        assert find_spec(module) and not words, module
+    return None
 
 
 def resolve_shell(name, words):
-    """What a script for several processes gives to its verb."""
+    """What a script for several processes gives to its command."""
     if not words:
         return None
-    launcher, verb = name.split('_')
+    launcher, command = name.split('_')
     if launcher == 'slurm':
-        return verb, words[2:]
+        return command, words[2:]
     config, *rest = words
-    inner = [config, rest.pop(0)] if verb == 'test' else [config]
+    inner = [config, rest.pop(0)] if command == 'test' else [config]
     assert rest[0].isdigit() or rest[0].isupper(), words
-    return verb, [*inner, *rest[1:]]
+    return command, [*inner, *rest[1:]]
 
 
 def check_make(words):
@@ -137,11 +138,12 @@ def check_extra(words):
         assert f"'{extra}': [" in (ROOT / 'setup.py').read_text(), words
 
 
-def parse(verb, words, monkeypatch):
-    """Stop unless the verb's own parser takes these words."""
-    assert verb in verbs.COMMANDS or verb.startswith('-'), f'no verb {verb}'
+def parse(command, words, monkeypatch):
+    """Stop unless the command's own parser accepts these words."""
+    option = command.startswith('-')
+    assert option or command in cli.COMMANDS, f'no command {command}'
     words = [word for word in words if word != '...']
-    if verb.startswith('-') or '--help' in words or not words:
+    if option or '--help' in words or not words:
         return
     plain = argparse.ArgumentParser.parse_args
 
@@ -153,11 +155,11 @@ def parse(verb, words, monkeypatch):
         raise Parsed
 
     monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', read)
-    monkeypatch.setattr(sys, 'argv', [verb, *words])
+    monkeypatch.setattr(sys, 'argv', [command, *words])
     try:
         with pytest.raises(Parsed):
-            verbs.start(verb)
+            cli.start(command)
     except SystemExit as stop:
-        raise AssertionError(f'{verb} {words}') from stop
+        raise AssertionError(f'{command} {words}') from stop
     finally:
         monkeypatch.undo()

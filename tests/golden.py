@@ -52,9 +52,9 @@ def random_state(model: nn.Module) -> dict[str, Tensor]:
 
 def fill(model: nn.Module) -> nn.Module:
     """Give a model the golden weights, through the official names."""
-    names = from_ours(model.state_dict(), 'official')[1].state
+    names = from_ours(model.state_dict(), 'official').state
     state = {key: weight(key, tuple(t.shape)) for key, t in names.items()}
-    model.load_state_dict(to_ours(state)[1].state)
+    model.load_state_dict(to_ours(state).state)
     return model
 
 
@@ -63,19 +63,19 @@ def weight(name: str, shape: tuple[int, ...]) -> Tensor:
     # All names of a shared encoding mean the encoder's own tensor.
     layer = r'\.MHCA_layers\.\d+\.(?:factoratt_crpe\.(?=crpe))?(crpe|cpe)\.'
     name = re.sub(layer, r'.\1.', name)
-    leaf = name.rsplit('.', 1)[-1]
-    if leaf == 'num_batches_tracked':
+    last = name.rsplit('.', 1)[-1]
+    if last == 'num_batches_tracked':
         return torch.zeros(shape, dtype=torch.int64)
     random = np.random.RandomState(zlib.crc32(name.encode()))
     n = random.standard_normal(shape)
-    if leaf == 'running_mean':
+    if last == 'running_mean':
         n = 0.1 * n
-    elif leaf == 'running_var':
+    elif last == 'running_var':
         n = 1 + 0.1 * abs(n)
-    elif leaf.startswith('pos_embed') or leaf == 'cls_token':
+    elif last.startswith('pos_embed') or last == 'cls_token':
         n = 0.02 * n
     elif len(shape) == 1:
-        n = 1 + 0.1 * n if leaf == 'weight' else 0.02 * n
+        n = 1 + 0.1 * n if last == 'weight' else 0.02 * n
     else:
         n = n / np.sqrt(np.prod(shape[1:]))
     return torch.from_numpy(n.astype(np.float32))

@@ -1,4 +1,4 @@
-"""Whole detectors with a small backbone, and something to learn from."""
+"""Detectors with a small backbone, and a synthetic image with its labels."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
 from pvt_mm.datasets.synthetic.coco import bounding_box
-from pvt_mm.datasets.synthetic.scene import paint
+from pvt_mm.datasets.synthetic.scene import draw_scene
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 DIMS = (8, 16, 20, 32)
@@ -21,9 +21,9 @@ BACKBONE = {
 }
 
 
-def build(leaf):
+def build(name):
     """The model of a config with a slim PVT v2, random weights."""
-    cfg = Config.fromfile(CONFIGS / f'{leaf}.py')
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
     init_default_scope(cfg.default_scope)
     cfg.model.backbone = BACKBONE
     cfg.model.neck.in_channels = list(DIMS)
@@ -32,8 +32,8 @@ def build(leaf):
 
 
 def batch(size=128):
-    """One painted image and its truth, as a data loader gives them."""
-    scene = paint(np.random.default_rng(3), size, shapes=4)
+    """One synthetic image and its labels, as a data loader gives them."""
+    scene = draw_scene(np.random.default_rng(3), size, shapes=4)
     shape = scene.owner.shape
     masks = [scene.visible(i) for i in range(len(scene.labels))]
     boxes = torch.tensor([bounding_box(m) for m in masks], dtype=torch.float)

@@ -89,6 +89,19 @@ def run_config(argv):
             return made.args[0]
 
 
+def say(capsys, main, *argv):
+    """The exit status of a command, and what it printed (stdout, stderr)."""
+    status = cli.run(lambda: main(list(map(str, argv))))
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def one_error(said):
+    """The only error message among what was printed."""
+    (error,) = (x for x in said.splitlines() if x.startswith('error: '))
+    return error
+
+
 def start(argv, log, faults=(), **environment):
     """tools/train.py in a process of its own.
 

@@ -1,4 +1,4 @@
-"""The pages: commands that work, links that lead somewhere, code that runs."""
+"""Pages: their commands are valid, their links exist, their code runs."""
 
 import ast
 import inspect
@@ -16,15 +16,15 @@ from mmengine.config import Config
 from mmengine.fileio.backends import LocalBackend
 from mmseg.visualization import SegLocalVisualizer
 from render import api as reference
+from render import performance
 
 import pvt_mm
-from pvt_mm import cli as verbs
-from pvt_mm.benchmark import page as benchmark_page
-from pvt_mm.checkpoints.formats import DIALECTS
+from pvt_mm import cli
+from pvt_mm.checkpoints.formats import FORMATS
 
 DOCS = ROOT / 'docs'
 PAGES = sorted([*ROOT.glob('*.md'), *DOCS.glob('*.md')])
-WRITTEN_LATER = {benchmark_page.PAGE, benchmark_page.PICTURE}
+WRITTEN_LATER = {performance.PAGE, performance.PICTURE}
 NETWORKS = ('pvt_v2_b0', 'pvt_v2_b2')
 each_page = pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
 
@@ -42,7 +42,7 @@ def test_commands_are_understood_by_their_own_parsers(page, monkeypatch):
     [
         'python -m pvt_mm trian a.py',
         'python tools/train.py a.py --no-such-option',
-        'python tools/convert_checkpoint.py a.pth b.pth --to caffe',
+        'pvt_mm convert a.pth b.pth --to caffe',
         'tools/nothing.py a',
         'make nothing',
         "pip install 'pvt_mm[nothing]'",
@@ -78,8 +78,8 @@ def test_links_and_configs_are_there(page):
 @each_page
 def test_files_that_a_page_names_are_there(page):
     text = re.sub(r'```.*?```', '', page.read_text(), flags=re.S)
-    rooms = 'pvt_mm|tests|tools|configs|docs|results'
-    for path in re.findall(rf'`((?:{rooms})/[\w./*-]+)[^`]*`', text):
+    folders = 'pvt_mm|tests|tools|configs|docs|results'
+    for path in re.findall(rf'`((?:{folders})/[\w./*-]+)[^`]*`', text):
         if re.search(r'[A-Z]{3}', path.replace('README', '')):
             continue  # NAME stands for something
         if Path(path) not in WRITTEN_LATER:
@@ -117,7 +117,7 @@ def test_code_compiles_and_what_is_marked_runs(
             exec(program, {})
 
 
-def test_page_of_weights_has_each_dialect():
+def test_page_of_weights_has_each_format():
     text = (DOCS / 'weights.md').read_text()
     rows = re.findall(r'^\| `(\w+)` \|(.*?)\|(.*?)\|(.*?)\|', text, re.M)
     families = ('PVT', 'PVTv2', 'MPViT')
@@ -127,7 +127,7 @@ def test_page_of_weights_has_each_dialect():
         for family, cell in zip(families, cells, strict=True)
         if cell.strip() == 'yes'
     }
-    assert said == {(d.name, d.family) for d in DIALECTS}
+    assert said == {(f.name, f.family) for f in FORMATS}
 
 
 STEPS = {
@@ -141,7 +141,7 @@ SCORE = {
     'objects': r'coco/bbox_mAP|results of the whole dataset is empty',
     'labels': r'mIoU: +[\d.]+',
 }
-# What makes a command of the page small, by its verb and its config.
+# Options that make a command of the page small, by command and config.
 SIZE = '(64,64)'
 NO_WORKERS = tuple(
     f'{split}_dataloader.{key}'
@@ -211,16 +211,18 @@ def test_own_data_goes_from_drawing_to_a_score(
     for line in [line for line in lines if line.startswith('sed ')]:
         subprocess.run(line, shell=True, check=True)
         lines.remove(line)
-    assert [line.split()[3] for line in lines] == STEPS[name].split()
-    for line in lines:
+    resolved = [resolve(line.split(), DOCS / 'own_data.md') for line in lines]
+    assert [command for command, _ in resolved] == STEPS[name].split()
+    for command, words in resolved:
+        line = ' '.join(words)
         line = line.replace('epoch_10', 'epoch_1').replace('900', '2')
         line = line.replace('--check', '--fixed --size 64 64')
-        run(line.split(), name, monkeypatch)
+        run(command, line.split(), name, monkeypatch)
     said = ''.join(capsys.readouterr())
     kind = name.partition('_')[2]
     assert re.search(SCORE[kind], said)
     if name == 'garden_objects':
-        assert '40 images read; 0 to mend' in said
+        assert '40 images read; 0 errors' in said
         assert len(list((garden / 'browsed').rglob('*.*g'))) == 8
         assert (garden / 'curves.png').is_file()
         assert len(list((garden / 'found').rglob('*.jpg'))) == 8
@@ -229,26 +231,26 @@ def test_own_data_goes_from_drawing_to_a_score(
         assert len(list((garden / 'labels_found').glob('*.png'))) == 8
         assert (garden / 'labels.onnx').is_file()
     if name.startswith('garden'):
-        (painted,) = garden.rglob(f'painted_{kind}')
-        assert len(list(painted.rglob('*.*g'))) == 8
+        (shown,) = re.findall(r'--show-dir (\S+)', ' '.join(lines))
+        (pictures,) = garden.rglob(shown)
+        assert len(list(pictures.rglob('*.*g'))) == 8
 
 
-def run(words, name, monkeypatch):
+def run(command, words, name, monkeypatch):
     """A command of the page, in this process and in tiny form."""
-    verb = words[3]
-    options = list(SMALL.get((verb, name), ()))
+    options = list(SMALL.get((command, name), ()))
     if options and '--cfg-options' not in words:
         words.append('--cfg-options')
-    monkeypatch.setattr(sys, 'argv', words[3:] + options)
+    monkeypatch.setattr(sys, 'argv', [command, *words, *options])
     # what a process of its own would not have: mmengine's one visualizer
     for visualizer in (DetLocalVisualizer, SegLocalVisualizer):
         visualizer._instance_dict.clear()
-    assert verbs.start(verb) == 0, words
+    assert cli.start(command) == 0, words
 
 
 def test_reference_is_that_of_the_docstrings():
     page = ROOT / reference.PAGE
-    assert page.read_text() == reference.render(), 'run tools/render_api.py'
+    assert page.read_text() == reference.render(), 'run tools/render_pages.py api'
 
 
 def test_reference_shows_signatures_and_sections():

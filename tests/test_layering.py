@@ -207,3 +207,9 @@ def test_private_names_of_libraries_are_in_one_file():
         names = private_names(path) - {name for _, name in methods}
         assert not names, f'{name_of(path)}: {names}'
     assert found == set(OVERRIDES)
+
+
+def test_every_folder_is_a_package():
+    """A folder without __init__.py would be missing in the wheel."""
+    folders = {path.parent for path in FILES}
+    assert not [f for f in folders if not (f / '__init__.py').is_file()]

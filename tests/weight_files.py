@@ -30,7 +30,7 @@ def saved(content, **options):
 
 
 OURS = {k: v.detach() for k, v in backbone().state_dict().items()}
-OFFICIAL = from_ours(OURS, 'official')[1].state
+OFFICIAL = from_ours(OURS, 'official').state
 ZIP = saved({'state_dict': OURS})
 LEGACY = saved(OFFICIAL, _use_new_zipfile_serialization=False)
 SAFE = safetensors.torch.save(OURS)

@@ -1,9 +1,9 @@
-"""Builds mmcv with its operators against the torch of this Python.
+"""Build mmcv with its operators against the torch of this Python.
 
 python tools/build_mmcv.py FOLDER   ->  FOLDER/mmcv-*.whl
 python tools/build_mmcv.py --key    ->  prints what such a wheel fits
 
-PVT_MM_STACK=onedl builds onedl-mmcv, the fork that is alive, instead.
+PVT_MM_STACK=onedl builds onedl-mmcv, the maintained fork, instead.
 Needs torch, ninja, wheel and setuptools < 81 beside it, a C++ compiler and
 Python's headers. Standard library only until torch is asked for.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / '.cache'
-# Who distributes what is imported as mmcv: name and version.
+# Distribution that is imported as mmcv: name and version.
 STACKS = {'upstream': ('mmcv', '2.1.0'), 'onedl': ('onedl-mmcv', '2.3.6')}
 STACK = os.environ.get('PVT_MM_STACK') or 'upstream'
 NAME, VERSION = STACKS.get(STACK, ('', ''))
@@ -29,14 +29,14 @@ INCLUDE = sysconfig.get_path('include')
 # setuptools takes CFLAGS instead of the flags Python was built with: no
 # debug information, which triples the size of the objects.
 CFLAGS = '-O2 -g0 -DNDEBUG -fwrapv -fPIC'
-# What torch and mmcv add to the command line of each C++ source: a
-# precompiled header counts only where these are the same.
+# What torch and mmcv add to the command line of each C++ source: the compiler
+# uses a precompiled header only where these are the same.
 DEFINES = '-DTORCH_API_INCLUDE_EXTENSION_H -DTORCH_EXTENSION_NAME=_ext'
 STANDARD = '-std=c++17'
 
 
 class Stop(SystemExit):
-    """Ends the program with one sentence for the user."""
+    """End the program with one sentence for the user."""
 
 
 if STACK not in STACKS:
@@ -53,6 +53,7 @@ def compiler() -> str:
 
 
 def compiles(source: str) -> bool:
+    """Whether the compiler accepts a C++ source."""
     command = [compiler(), STANDARD, f'-I{INCLUDE}', '-fsyntax-only']
     command += ['-x', 'c++', '-']
     return not subprocess.run(
@@ -61,7 +62,7 @@ def compiles(source: str) -> bool:
 
 
 def check_tools() -> None:
-    """Stops where no C++ extension of Python can be compiled."""
+    """Stop if no C++ extension of Python can be compiled here."""
     python = f'python{sys.version_info[0]}.{sys.version_info[1]}'
     if not compiler() or not compiles('#include <filesystem>\n'):
         raise Stop(
@@ -76,7 +77,11 @@ def check_tools() -> None:
 
 
 def uses_cuda() -> bool:
-    """Whether the operators are built for CUDA too."""
+    """Whether the operators are built for CUDA too.
+
+    Raises:
+        Stop: torch sees a GPU and there is no nvcc.
+    """
     import torch
     from torch.utils.cpp_extension import CUDA_HOME
 
@@ -91,7 +96,7 @@ def uses_cuda() -> bool:
 
 
 def key() -> str:
-    """What a wheel fits: Python, torch, devices and platform."""
+    """Name of the Python, torch, devices and platform that a wheel is for."""
     import torch
 
     devices = 'cuda' if uses_cuda() else 'cpu'
@@ -102,7 +107,7 @@ def key() -> str:
 
 
 def fetch_sources(folder: Path) -> Path:
-    """Folder of mmcv's unpacked source distribution, downloaded once."""
+    """Download mmcv's source distribution once -> its folder, unpacked."""
     sources = folder / FILE
     if sources.is_dir():
         return sources
@@ -121,10 +126,11 @@ def fetch_sources(folder: Path) -> Path:
 
 
 def precompile(folder: Path) -> str:
-    """Compiles torch's headers once -> the flag that makes sources use them.
+    """Precompile torch's headers -> the flag that makes sources use them.
 
-    Every source of mmcv includes torch/types.h; reading it is four fifths of
-    the work. A compiler that refuses the result reads the header as text.
+    Every source of mmcv includes torch/types.h, and compiling that header is
+    four fifths of the time. A compiler that cannot use the result reads the
+    header as text.
     """
     from torch.utils.cpp_extension import include_paths
 
@@ -134,30 +140,32 @@ def precompile(folder: Path) -> str:
     includes = ' '.join(f'-I{path}' for path in [*include_paths(), INCLUDE])
     flags = f'{CFLAGS} {includes} {DEFINES} {STANDARD} -w'.split()
     command = [compiler(), *flags, '-x', 'c++-header', header, '-o', part]
-    if result.exists():  # a newer one would date every object compiled
+    if result.exists():  # a newer one would make ninja compile all again
         return f'-include {header}'
     say('precompiling the headers of torch')
     header.write_text('#include <torch/types.h>\n')
     if subprocess.run(command, capture_output=True).returncode:
-        say('the compiler refuses to: building without')
+        say('the compiler cannot: building without')
     else:
         os.replace(part, result)
     return f'-include {header}'
 
 
 def is_clang() -> bool:
+    """Whether the compiler is clang, which names the result otherwise."""
     out = subprocess.run([compiler(), '--version'], capture_output=True)
     return b'clang' in out.stdout
 
 
 def jobs() -> int:
-    """Compilers at a time: one per core while each has 2 GiB of memory."""
+    """Number of compilers at a time: one per core and 2 GiB of memory."""
     pages, size = os.sysconf('SC_PHYS_PAGES'), os.sysconf('SC_PAGE_SIZE')
     cores = len(os.sched_getaffinity(0))
     return max(1, min(cores, pages * size // 2**31))
 
 
 def environment(folder: Path) -> dict:
+    """Variables for pip, with the flags of the compiler."""
     flags = f'{CFLAGS} -w'
     cuda = uses_cuda()
     if not cuda:
@@ -170,6 +178,7 @@ def environment(folder: Path) -> dict:
 
 
 def count_sources(sources: Path) -> int:
+    """Number of files that will be compiled."""
     ops = sources / 'mmcv/ops/csrc/pytorch'
     patterns = ['*.cpp', 'cpu/*.cpp']
     if uses_cuda():
@@ -178,11 +187,12 @@ def count_sources(sources: Path) -> int:
 
 
 def say(text: str, end: str = '\n') -> None:
+    """Print a line of progress."""
     print(f'  mmcv: {text}', end=end, flush=True)
 
 
 def show_progress(process: subprocess.Popen, sources: Path) -> None:
-    """Objects compiled of all, time passed and time left, until the end."""
+    """Print objects compiled, time passed and time left until the end."""
     total, screen = count_sources(sources), sys.stdout.isatty()
     start, first = time.time(), None
     while process.poll() is None:
@@ -199,6 +209,7 @@ def show_progress(process: subprocess.Popen, sources: Path) -> None:
 
 
 def wait(process: subprocess.Popen, seconds: float) -> None:
+    """Wait for the end of a process, but not longer than some seconds."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -206,15 +217,16 @@ def wait(process: subprocess.Popen, seconds: float) -> None:
 
 
 def clock(seconds: float) -> str:
+    """65 -> '1:05'"""
     return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'
 
 
 def build(target: Path) -> None:
-    """Builds the wheel into `target`; compiled objects outlive a break."""
+    """Build the wheel into `target`; a second call uses compiled objects."""
     folder = CACHE / 'build' / key()
     folder.mkdir(parents=True, exist_ok=True)
     sources = fetch_sources(folder)
-    # An object file is remade if a break cut it; a library would not be.
+    # ninja repeats an object file that was interrupted, but no library.
     for library in sources.glob('build/lib*'):
         shutil.rmtree(library)
     command = [sys.executable, '-m', 'pip', 'wheel', '--verbose', '--no-deps']

@@ -1,8 +1,7 @@
 #!/usr/bin/env python
-"""Train RetinaNet with PVTv2 on drawn shapes, from nothing to a score.
+"""Train RetinaNet with PVTv2 on synthetic images and show its AP.
 
-Draws the data, then runs ``tools/train.py`` and ``tools/test.py`` as anybody
-would, and shows what came out.
+Draws the data, then runs ``tools/train.py`` and ``tools/test.py``.
 """
 
 import math
@@ -10,19 +9,30 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import mmcv  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from mmdet.datasets import CocoDataset  # noqa: E402
 from mmengine.fileio import load  # noqa: E402
+from mmengine.structures import InstanceData  # noqa: E402
 
-from pvt_mm.datasets.synthetic import draw_all  # noqa: E402
+from pvt_mm.datasets.synthetic import CLASSES, draw_all  # noqa: E402
 from pvt_mm.errors import UsageError  # noqa: E402
-from pvt_mm.visualization.figures import (  # noqa: E402
-    draw_curves,
-    draw_detections,
-    read_scalars,
+from pvt_mm.reproduction.training_log import (  # noqa: E402
+    SCALARS,
+    read_log,
+    read_records,
+)
+from pvt_mm.visualization.curves import draw_runs  # noqa: E402
+from pvt_mm.visualization.drawing import (  # noqa: E402
+    build_visualizer,
+    draw_objects,
 )
 
 CONFIG = 'configs/retinanet_pvt_v2_b0_shapes.py'
@@ -39,16 +49,22 @@ NOTHING = 'testing results of the whole dataset is empty'
 
 
 def say(text: str) -> None:
+    """Print at once."""
     print(text, flush=True)
 
 
 class Screen:
-    """Turns the log of a run into one line of progress now and then."""
+    """Print the log of a run as a line of progress now and then.
+
+    Args:
+        pause: least seconds between two lines.
+    """
 
     def __init__(self, pause: float = 8.0) -> None:
         self.pause, self.last = pause, -math.inf
 
     def show(self, line: str) -> None:
+        """Print what a line of the log says, if it is time."""
         score, progress = SCORE.search(line), PROGRESS.search(line)
         if score:
             say(f'  held-out images: AP {score[1]}  AP50 {score[2]}')
@@ -63,7 +79,7 @@ class Screen:
 
 
 def run(log: Path, *command: str) -> None:
-    """Run one of our tools; everything it says goes to a log file."""
+    """Run a tool; everything it prints goes to a log file."""
     say(f'$ python {" ".join(command)}   (log: {log.relative_to(ROOT)})')
     screen = Screen()
     with log.open('w') as file:
@@ -83,6 +99,7 @@ def run(log: Path, *command: str) -> None:
 
 
 def draw_data() -> None:
+    """Draw the images that are not there."""
     say(f'Drawing {IMAGES} images of shapes into {DATA} (half a minute) ...')
     try:
         drawn = draw_all(ROOT / DATA, IMAGES)
@@ -96,16 +113,12 @@ def newest(pattern: str) -> Path:
     return max((ROOT / OUT).glob(pattern), key=lambda p: p.stat().st_mtime)
 
 
-def pictures(scalars: Path) -> None:
+def draw_pictures() -> None:
     """The curves, and the first held-out images with what was found."""
     coco = ROOT / DATA / 'coco'
     results = load(ROOT / OUT / 'predictions.pkl')[:6]
-    draw_curves(
-        ROOT / OUT / 'curves.png',
-        scalars,
-        {AP: 'AP', AP50: 'AP50'},
-        'RetinaNet, PVTv2-B0, drawn shapes',
-    )
+    run = read_log(ROOT / OUT)._replace(name='RetinaNet, PVTv2-B0')
+    draw_runs(ROOT / OUT / 'curves.png', [run])
     draw_detections(
         ROOT / OUT / 'predictions.png',
         coco / 'annotations/instances_val2017.json',
@@ -114,9 +127,61 @@ def pictures(scalars: Path) -> None:
     )
 
 
+def draw_detections(file, annotations, images, results) -> None:
+    """Draw the truth in the upper row, what was found below it.
+
+    Args:
+        file: picture to write.
+        annotations: COCO-format json of the images.
+        images: folder of the images.
+        results: mmdet's dumped predictions of the images to show; objects
+            that score at least 0.5 are drawn.
+    """
+    with redirect_stdout(None):  # pycocotools tells what it does
+        data = CocoDataset(
+            ann_file=str(annotations),
+            data_prefix=dict(img=str(images)),
+            metainfo=dict(classes=CLASSES),
+            test_mode=True,
+        )
+    infos = map(data.get_data_info, range(len(data)))
+    infos = {info['img_id']: info for info in infos}
+    visualizer = build_visualizer('mmdet', data.metainfo)
+    rows = [], []
+    for result in results:
+        info, found = infos[result['img_id']], result['pred_instances']
+        found = InstanceData(**found)[found['scores'] >= 0.5]
+        image = mmcv.imread(info['img_path'])
+        for row, objects in zip(rows, (truth(info), found), strict=True):
+            row.append(draw_objects(visualizer, image, objects))
+    size = np.max([image.shape[:2] for row in rows for image in row], 0)
+    grid = [
+        np.hstack([mmcv.impad(i, shape=tuple(size), pad_val=255) for i in row])
+        for row in rows
+    ]
+    mmcv.imwrite(np.vstack(grid), str(file))
+
+
+def truth(info: dict) -> InstanceData:
+    """The annotated objects of an image."""
+    objects = info['instances']
+    labels = [o['bbox_label'] for o in objects]
+    names = [
+        CLASSES[label] + ' crowd' * o['ignore_flag']
+        for label, o in zip(labels, objects, strict=True)
+    ]
+    return InstanceData(
+        bboxes=torch.tensor([o['bbox'] for o in objects]).view(-1, 4),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        label_names=names,
+    )
+
+
 def summary(scalars: Path, seconds: float) -> bool:
-    """Print the one thing that matters; whether it is good enough."""
-    scores = read_scalars(scalars, GOOD)[1]
+    """Print AP before and after; whether it is good enough."""
+    nothing = dict.fromkeys(GOOD, 0.0)  # mmdet gives no AP if none is found
+    records = [r for r in read_records(scalars) if 'loss' not in r]
+    scores = [nothing | record for record in records]
     before, after = scores[0], scores[-1]
     minutes, rest = divmod(round(seconds), 60)
     say(f'\nAP   {before[AP]:.3f} -> {after[AP]:.3f}')
@@ -130,6 +195,7 @@ def summary(scalars: Path, seconds: float) -> bool:
 
 
 def main() -> None:
+    """Draw, train, test and show the result."""
     draw_data()
     out = ROOT / OUT
     if out.exists():
@@ -144,8 +210,8 @@ def main() -> None:
         *('tools/test.py', CONFIG, weights, '--work-dir', f'{OUT}/test'),
         *('--out', f'{OUT}/predictions.pkl'),
     )
-    scalars = newest('*/vis_data/scalars.json')
-    pictures(scalars)
+    scalars = newest(SCALARS)
+    draw_pictures()
     if not summary(scalars, time.monotonic() - start):
         sys.exit(f'demo: below the aim of AP {GOOD[AP]}, AP50 {GOOD[AP50]}')
 

@@ -1,4 +1,4 @@
-"""Puts what another environment needs into dist: two wheels and the pins.
+"""Put what another environment needs into dist: two wheels and the pins.
 
 Called by make wheels with the Python of the environment that set_up.py made;
 prints the line that installs them. PVT_MM_STACK as there.
@@ -13,6 +13,7 @@ DIST = ROOT / 'dist'
 
 
 def main() -> None:
+    """Fill dist and print the command that installs from it."""
     DIST.mkdir(exist_ok=True)
     found = wheels(key())
     files = [found[-1] if found else build_wheel(key()), *PINS]

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Write the generated pages: tools/render_pages.py [api|flops|recipes|results].
+"""Write the generated pages: ``tools/render_pages.py [NAME ...]``.
 
-Without a name all of them, except flops, which counts for minutes.
+A name is api, flops, performance, recipes or results; without one all are
+written except flops, which takes minutes.
 """
 
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 TOOLS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TOOLS), str(TOOLS.parent)]
 
-PAGES = ('api', 'recipes', 'results')
+PAGES = ('api', 'performance', 'recipes', 'results')
 
 if __name__ == '__main__':
     for name in sys.argv[1:] or PAGES:

@@ -1,9 +1,9 @@
-"""Sets up .venv with a pinned stack; a second call only looks at it.
+"""Set up .venv with pinned versions; a complete one is left as it is.
 
 Called by make with any Python of a supported version; standard library only.
 
     PVT_MM_STACK=onedl        the onedl fork instead, in .venv-onedl
-    PVT_MM_WHEELS=FOLDER      where to look first for a built wheel of mmcv
+    PVT_MM_WHEELS=FOLDER      where a built wheel of mmcv is searched first
     PVT_MM_TORCH_INDEX=URL    a package index with another build of torch
     PVT_MM_TORCH=keep         use the torch installed for this Python
 """
@@ -30,9 +30,9 @@ from build_mmcv import (
 
 VENV = ROOT / ('.venv' if STACK == 'upstream' else f'.venv-{STACK}')
 PYTHON = VENV / 'bin/python'
-# Made with the environment; holds what it was made from once it is complete.
+# Made with the environment; holds digest() once the environment is complete.
 MARK = VENV / 'made_by_pvt_mm'
-# Adds the site-packages of another Python, whose torch is kept.
+# A .pth file with the site-packages of the Python whose torch is used.
 KEPT = 'kept_torch.pth'
 PINS = [ROOT / 'constraints.txt']
 if STACK != 'upstream':
@@ -42,6 +42,7 @@ OLDEST = (3, 11)  # numpy and scipy of constraints.txt ask for it
 
 
 def main() -> None:
+    """Set up the environment unless it is complete."""
     if sys.version_info < OLDEST:
         raise Stop(
             f'Python {sys.version.split()[0]} is too old: install Python '
@@ -55,27 +56,29 @@ def main() -> None:
 
 
 def wait_for(lock) -> None:
-    """One set-up at a time; what it starts holds the lock after its death."""
+    """Lock the set-up; its child processes keep the lock if it is killed."""
     os.set_inheritable(lock.fileno(), True)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        say('another set-up is at work here: waiting for it')
+        say('another set-up is running here: waiting for it')
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def ready() -> bool:
-    """Whether the environment was completed from the files of today."""
+    """Whether the environment is complete and SOURCES are unchanged since."""
     return PYTHON.exists() and MARK.exists() and MARK.read_text() == digest()
 
 
 def digest() -> str:
+    """SHA-256 of the files that the environment is made from."""
     return hashlib.sha256(
         b''.join(f.read_bytes() for f in SOURCES)
     ).hexdigest()
 
 
 def set_up() -> None:
+    """Make the environment and install everything into it."""
     keep = keeps_torch()
     if not keep and not wheels(''):
         check_tools()  # before anything is downloaded
@@ -91,18 +94,19 @@ def set_up() -> None:
     # It asks for torchvision, which would bring another torch.
     pip('--no-deps', 'timm')
     if run(PYTHON, '-m', 'pvt_mm.doctor'):
-        raise Stop('Set-up ended, but see above what the doctor found.')
+        raise Stop('Set-up ended, but the doctor found problems: see above.')
     MARK.write_text(digest())
     say('ready')
 
 
 def keeps_torch() -> bool:
+    """Whether a torch that was installed before is used."""
     kept = any(VENV.glob(f'lib/python*/site-packages/{KEPT}'))
     return kept or os.environ.get('PVT_MM_TORCH') == 'keep'
 
 
 def make_venv() -> None:
-    """A fresh environment, unless a complete one only has to be renewed."""
+    """Make a new environment; one that was complete is kept and updated."""
     if VENV.exists() and not MARK.exists():
         raise Stop(
             f'{VENV} was not made by this set-up: move it away '
@@ -123,7 +127,7 @@ def make_venv() -> None:
 
 
 def empty(venv: Path) -> None:
-    """Removes what a broken set-up left, but not the mark that it is ours."""
+    """Remove all files of an environment except MARK."""
     for path in venv.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -132,7 +136,7 @@ def empty(venv: Path) -> None:
 
 
 def run(*command, quiet=False) -> int:
-    """Exit status of a command that sees this environment and no other."""
+    """Run a command without variables of other environments -> status."""
     hidden = ('PYTHONPATH', 'PYTHONHOME', 'PIP_USER', 'PIP_TARGET')
     env = {k: v for k, v in os.environ.items() if k not in hidden}
     out = subprocess.DEVNULL if quiet else None
@@ -142,15 +146,16 @@ def run(*command, quiet=False) -> int:
 
 
 def pip(*args, **options) -> None:
-    """Installs `args` in the pinned versions or stops."""
+    """Install `args` in the pinned versions or stop."""
     if try_pip(*args, **options):
         raise Stop(
             f'Set-up stopped, because pip could not install {args[-1]}: see '
-            'above why, mend it (the network?) and run the same command again.'
+            'above why, fix it (the network?) and run the same command again.'
         )
 
 
 def try_pip(*args, quiet=True) -> int:
+    """Install `args` in the pinned versions -> exit status of pip."""
     command = [PYTHON, '-m', 'pip', 'install']
     command += ['-qq'] if quiet else []  # errors only
     files = [('--constraint', path) for path in pins()]
@@ -158,7 +163,7 @@ def try_pip(*args, quiet=True) -> int:
 
 
 def pins() -> list[Path]:
-    """The pins, or a copy of them that leaves torch to its owner."""
+    """The files of pins, or a copy without torch if it is kept."""
     if not keeps_torch():
         return PINS
     lines = [x for path in PINS for x in path.read_text().splitlines()]
@@ -168,6 +173,7 @@ def pins() -> list[Path]:
 
 
 def pip_torch() -> None:
+    """Install torch, from PVT_MM_TORCH_INDEX too if it is set."""
     index = os.environ.get('PVT_MM_TORCH_INDEX')
     # A build such as 2.13.0+cu130 counts as newer than 2.13.0 elsewhere.
     extra = ('--extra-index-url', index) if index else ()
@@ -175,7 +181,7 @@ def pip_torch() -> None:
 
 
 def own_torch() -> None:
-    """Makes the packages of the Python that runs this visible in .venv."""
+    """Add the packages of the Python that runs this to .venv."""
     site = next(VENV.glob('lib/python*/site-packages'))
     if not (site / KEPT).exists():
         (site / KEPT).write_text(sysconfig.get_path('purelib') + '\n')
@@ -187,7 +193,7 @@ def own_torch() -> None:
 
 
 def wheels(key: str) -> list[Path]:
-    """Built wheels of mmcv for the key, those the user gave first."""
+    """Built wheels of mmcv for the key, those of PVT_MM_WHEELS first."""
     given = os.environ.get('PVT_MM_WHEELS')
     if given and not Path(given).is_dir():
         raise Stop(f'PVT_MM_WHEELS={given} is no folder: correct or unset it.')
@@ -197,7 +203,7 @@ def wheels(key: str) -> list[Path]:
 
 
 def install_mmcv() -> None:
-    """Installs a wheel whose operators run, building one if there is none."""
+    """Install a wheel whose operators work; build one if there is none."""
     if not check('operators', quiet=True):
         return
     key = subprocess.run(
@@ -218,7 +224,7 @@ def install_mmcv() -> None:
 
 
 def build_wheel(key: str) -> Path:
-    """A wheel of mmcv for the key, just built and kept in the cache."""
+    """Build a wheel of mmcv for the key and keep it in the cache."""
     folder = CACHE / 'wheels' / key
     if run(PYTHON, ROOT / 'tools/build_mmcv.py', folder):
         raise SystemExit(1)
@@ -226,6 +232,7 @@ def build_wheel(key: str) -> Path:
 
 
 def try_wheel(wheel: Path) -> bool:
+    """Install a wheel of mmcv -> whether its operators work."""
     say(f'installing {wheel.name} of {wheel.parent}')
     run(PYTHON, '-m', 'pip', 'uninstall', '-qq', '--yes', NAME)
     if try_pip(wheel):
@@ -238,10 +245,12 @@ def try_wheel(wheel: Path) -> bool:
 
 
 def check(name: str, quiet=False) -> int:
+    """Run a check of the doctor in the environment -> exit status."""
     return run(PYTHON, '-m', 'pvt_mm.doctor', name, quiet=quiet)
 
 
 def say(text: str) -> None:
+    """Print a line of progress."""
     print(f'set-up: {text}', flush=True)
 
 

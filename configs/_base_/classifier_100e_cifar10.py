@@ -1,5 +1,5 @@
 # CIFAR-10 from scratch, 100 epochs, one GPU x 128 images at 64 pixels, where
-# the last of four stages still has 2x2 cells. A leaf adds the backbone.
+# the last of four stages still has 2x2 cells. A config adds the backbone.
 _base_ = './classifier_300e_imagenet.py'
 data_root = 'data/cifar10/'
 

@@ -1,7 +1,7 @@
 # ImageNet, 300 epochs, 8 GPUs x 128 images (whai362/PVT and
-# youngwanLEE/MPViT, both on DeiT's script). A leaf adds the backbone.
-# Theirs is mixed precision: --amp. They pass colour jitter 0.4 too, which
-# timm leaves out beside RandAugment, and 10 epochs of cooldown and an
+# youngwanLEE/MPViT, both on DeiT's script). A config adds the backbone.
+# Theirs is mixed precision: --amp. They pass colour jitter 0.4 too, which timm
+# ignores beside RandAugment, and 10 epochs of cooldown and an
 # average of weights, which change no published number.
 custom_imports = dict(
     imports=['pvt_mm', 'pvt_mm.datasets'], allow_failed_imports=False

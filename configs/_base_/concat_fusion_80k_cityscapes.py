@@ -1,6 +1,6 @@
 # Concat fusion 80k on Cityscapes, 8 GPUs x 1 crop of 512x1024. No official
 # recipe is known: optimizer and schedule are those of UPerNet on ADE20K
-# (upernet_160k_ade20k.py) at half the length and batch. A leaf adds the
+# (upernet_160k_ade20k.py) at half the length and batch. A config adds the
 # backbone's type, arch and weights, and the width of its maps.
 _base_ = [
     'mmseg::_base_/datasets/cityscapes.py',

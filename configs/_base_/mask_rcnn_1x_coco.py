@@ -1,5 +1,5 @@
 # Mask R-CNN 1x on COCO, 8 GPUs x 2 images (whai362/PVT, detection/configs).
-# A leaf adds the backbone's type, arch and weights, and the width of its maps.
+# A config adds type, arch and weights of the backbone, and the maps' width.
 _base_ = [
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
     'mmdet::_base_/datasets/coco_instance.py',

@@ -1,11 +1,11 @@
 # RetinaNet on the drawn COCO-format set, from scratch on two CPU cores.
-# A leaf adds the backbone's type, arch and the width of its maps.
+# A config adds the backbone's type, arch and the width of its maps.
 _base_ = [
     'mmdet::_base_/models/retinanet_r50_fpn.py',
     'mmdet::_base_/default_runtime.py',
 ]
 custom_imports = dict(
-    imports=['pvt_mm', 'pvt_mm.engine.hooks.first_score_hook'],
+    imports=['pvt_mm', 'pvt_mm.engine.hooks'],
     allow_failed_imports=False,
 )
 # the same order as in pvt_mm/datasets/synthetic/scene.py

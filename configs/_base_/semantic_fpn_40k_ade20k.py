@@ -1,5 +1,5 @@
 # Semantic FPN 40k on ADE20K, 8 GPUs x 4 images (whai362/PVT, segmentation;
-# whai362/PVTv2-Seg). A leaf adds the backbone's type, arch and weights, and
+# whai362/PVTv2-Seg). A config adds the backbone's type, arch and weights, and
 # the width of its maps.
 _base_ = [
     'mmseg::_base_/models/fpn_r50.py',

@@ -1,11 +1,11 @@
 # Semantic FPN on the drawn ADE20K-format set, from scratch on two CPU cores.
-# A leaf adds the backbone's type, arch and the width of its maps.
+# A config adds the backbone's type, arch and the width of its maps.
 _base_ = [
     'mmseg::_base_/models/fpn_r50.py',
     'mmseg::_base_/default_runtime.py',
 ]
 custom_imports = dict(
-    imports=['pvt_mm', 'pvt_mm.engine.hooks.first_score_hook'],
+    imports=['pvt_mm', 'pvt_mm.engine.hooks'],
     allow_failed_imports=False,
 )
 # the shapes in the order of pvt_mm/datasets/synthetic/scene.py

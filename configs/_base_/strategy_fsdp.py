@@ -1,5 +1,5 @@
-# Parameters, gradients and moments divided among processes by FSDP. Beside a
-# leaf: _base_ = ['LEAF.py', '_base_/strategy_fsdp.py'].
+# Parameters, gradients and moments divided among processes by FSDP, for a
+# config: _base_ = ['NAME.py', '_base_/strategy_fsdp.py'].
 strategy = dict(
     type='FSDPStrategy',
     # each parameter keeps its name, by which a recipe spares norms decay

@@ -1,5 +1,5 @@
 # UPerNet 160k on ADE20K, 8 GPUs x 2 images (youngwanLEE/MPViT,
-# semantic_segmentation/configs). A leaf adds the backbone's type, arch and
+# semantic_segmentation/configs). A config adds the backbone's type, arch and
 # weights, and the width of its maps. For PVT and PVTv2 nobody published a
 # recipe: theirs is this one, with PVT's drop path.
 _base_ = [

@@ -1,1 +1,1 @@
-"""How fast and how large the backbones are, beside everybody else's."""
+"""Measure speed and memory of backbones and models; count their FLOPs."""

@@ -12,7 +12,7 @@ third:
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -45,11 +45,11 @@ NORMS = nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm | nn.GroupNorm
 def linear_flops(
     x_shape, weight_shape, *args, out_shape=None, **kwargs
 ) -> int:
-    """Operations of oneDNN's product, which torch's counter does not know."""
+    """(..., K), (N, K) -> operations of oneDNN's product."""
     return 2 * torch.Size(x_shape).numel() * weight_shape[0]
 
 
-# Operators beside those that torch's FlopCounterMode knows.
+# Operators that torch's FlopCounterMode does not know.
 FORMULAS = {PRODUCT: linear_flops} if PRODUCT is not None else {}
 
 
@@ -60,6 +60,14 @@ class Count(NamedTuple):
     true: float
     published: float
     naive: float
+
+    def text(self, name: str, size: Sequence[int]) -> str:
+        """One line about a config or backbone and an image size."""
+        return (
+            f'{name}, {size[0]}x{size[1]}: {self.params:.3f} M parameters, '
+            f'{self.true:.3f} G multiply-adds ({self.published:.3f} G counted '
+            f'as in the papers, {self.naive:.3f} G without attention products)'
+        )
 
 
 def size_of(name: str) -> tuple[int, int]:
@@ -86,11 +94,11 @@ def count(cfg: Config, size: tuple[int, int]) -> Count:
 def count_run(
     model: nn.Module, family: str, run: Callable[[], object]
 ) -> Count:
-    """Count what one call does.
+    """Count one call of a model.
 
     Args:
-        model: whose parameters and layers are counted.
-        family: of its backbone, which tells the way of counting.
+        model: its parameters and layers are counted.
+        family: class of its backbone, which decides the published count.
         run: calls the model once, for one image.
     """
     with (
@@ -112,7 +120,7 @@ def count_run(
 
 
 def build(cfg: Config, device: str | None = None) -> nn.Module:
-    """The model, without memory for its weights where possible."""
+    """The model of a config, without memory for its weights if possible."""
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     config = {**cfg.model, 'data_preprocessor': None}
     config['backbone'] = {**cfg.model.backbone, 'init_cfg': None}
@@ -123,7 +131,7 @@ def build(cfg: Config, device: str | None = None) -> nn.Module:
 
 @contextmanager
 def tally(model: nn.Module):
-    """Counts elements that modules give while the model runs, by kind."""
+    """Count the elements of modules' outputs during a run, by kind."""
     counts = dict.fromkeys(
         ('attention', 'conv_bias', 'layer_norm', 'other_norm', 'relu'), 0
     )
@@ -149,7 +157,7 @@ def tally(model: nn.Module):
 
 
 def kind_of(module: nn.Module) -> str | None:
-    """Under which name a module's output is counted."""
+    """The kind of a module in the counts; None if it is not counted."""
     if isinstance(module, ReducedAttention):
         return 'attention'
     if isinstance(module, nn.LayerNorm):
@@ -164,7 +172,7 @@ def kind_of(module: nn.Module) -> str | None:
 
 
 def by_mmcv(extra: Mapping[str, int]) -> int:
-    """What mmcv 1's counter adds (whai362/PVT, get_flops.py).
+    """Operations that mmcv 1's counter adds (whai362/PVT, get_flops.py).
 
     Biases of convolutions, two operations per element of a norm, and ReLU;
     the products of the attention were added by hand.
@@ -174,5 +182,5 @@ def by_mmcv(extra: Mapping[str, int]) -> int:
 
 
 def by_fvcore(extra: Mapping[str, int]) -> int:
-    """What fvcore's counter adds (youngwanLEE/MPViT, detectron2)."""
+    """Operations that fvcore's counter adds (youngwanLEE/MPViT)."""
     return 5 * extra['layer_norm'] + 2 * extra['other_norm']

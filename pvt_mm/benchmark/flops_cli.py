@@ -36,9 +36,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         size = tuple(args.size or size_of(Path(name).stem))
         if min(size) < 32:
             raise UsageError(f'--size {size[0]} {size[1]}: at least 32 32')
-        c = count(cfg, size)
-        print(
-            f'{name}, {size[0]}x{size[1]}: {c.params:.3f} M parameters, '
-            f'{c.true:.3f} G multiply-adds ({c.published:.3f} G counted as '
-            f'in the papers, {c.naive:.3f} G without attention products)'
-        )
+        print(count(cfg, size).text(name, size))

@@ -1,8 +1,8 @@
-"""One image through every part of a model, as the MM tools count it.
+"""Run every part of a model once, as the MM libraries count FLOPs.
 
-What depends on the values in the image is replaced by what those tools
-assume: 1000 regions for the box heads and 100 for the mask heads
-(``forward_dummy`` of mmdet 2).
+The number of regions, which depends on the values in the image, is what
+``forward_dummy`` of mmdet 2 assumes: 1000 for the box heads and 100 for the
+mask heads.
 """
 
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ BOX, MASK = 7, 14  # side of a region's map
 
 
 def forward(model: nn.Module, image: Tensor) -> None:
-    """Run the model; the output has no meaning."""
+    """Run the model on image (B, 3, H, W); the output has no meaning."""
     name = type(model).__name__
     if name == 'SparseRCNN':
         sparse_rcnn(model, image)
@@ -52,7 +52,7 @@ def heads(module: nn.Module) -> list[nn.Module]:
 
 
 def sample(image: Tensor) -> object:
-    """The label of an image that fills its batch, for DETR."""
+    """A data sample without padding, which DETR asks for."""
     from mmdet.structures import DetDataSample
 
     size = tuple(image.shape[2:])

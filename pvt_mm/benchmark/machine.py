@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""Describe the machine and the versions that numbers were measured with."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ LIBRARIES = ('torch', 'timm', 'transformers', 'mmdet', 'mmcv', 'mmengine')
 
 
 def describe(device: str) -> dict[str, str]:
-    """The machine, its limits and the versions, as they are printed."""
+    """Facts about the machine, its limits and the versions: name -> text."""
     facts = {
         'processor': processor(),
         'cores': str(os.cpu_count()),

@@ -1,11 +1,12 @@
-"""Seconds, bytes kept for the backward pass, peak memory."""
+"""Measure seconds, bytes saved for the backward pass, and peak memory."""
 
 import ctypes
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -18,8 +19,8 @@ PRECISIONS = ('float32', 'tf32', 'bf16')
 
 
 @contextmanager
-def precision(name: str, device: str):
-    """Where operations run in that precision."""
+def precision(name: str, device: str) -> Iterator[None]:
+    """Run operations in one of PRECISIONS."""
     torch.backends.cuda.matmul.allow_tf32 = name == 'tf32'
     torch.backends.cudnn.allow_tf32 = name == 'tf32'
     low = torch.autocast(device, torch.bfloat16)
@@ -28,7 +29,7 @@ def precision(name: str, device: str):
 
 
 def run(model: nn.Module, image: Tensor, task: str) -> None:
-    """Once forward, in training backward too, until the result is there."""
+    """One forward pass, in training a backward pass too, waited for."""
     model.train(task == 'training')
     if task == 'training':
         model.zero_grad(set_to_none=True)
@@ -43,7 +44,15 @@ def run(model: nn.Module, image: Tensor, task: str) -> None:
 def interleave(
     calls: Mapping[str, Callable[[], None]], rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds of each call, taking turns, after one round to warm up."""
+    """Seconds of each call, interleaved, after one round to warm up.
+
+    Args:
+        calls: name -> function.
+        rounds: how often each is measured.
+
+    Returns:
+        name -> seconds of each round.
+    """
     seconds = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
@@ -55,7 +64,7 @@ def interleave(
 
 
 def saved_bytes(model: nn.Module, image: Tensor) -> int:
-    """Bytes that the forward pass keeps for the backward pass.
+    """Bytes that the forward pass saves for the backward pass.
 
     Each storage counts once, parameters and buffers do not.
     """
@@ -78,7 +87,7 @@ def saved_bytes(model: nn.Module, image: Tensor) -> int:
 
 
 def peak_bytes(call: Callable[[], None], cuda: bool) -> int | None:
-    """Largest memory during a call beyond that before it, if it is known."""
+    """Peak memory during a call beyond that before it; None if unknown."""
     gc.collect()
     if cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -103,29 +112,24 @@ def resident(field: str) -> int:
 
 
 def stage_seconds(model: nn.Module, image: Tensor, rounds: int) -> list[float]:
-    """Median seconds of each stage of one of our backbones, forward."""
-    marks: list[list[float]] = []
+    """Median seconds of each stage of our backbone in a forward pass."""
+    times: list[list[float]] = []
 
     def mark(*_: object) -> None:
         if image.is_cuda:
             torch.cuda.synchronize()
-        marks[-1].append(time.perf_counter())
+        times[-1].append(time.perf_counter())
 
     handles = [model.stages[0].register_forward_pre_hook(mark)]
     handles += [stage.register_forward_hook(mark) for stage in model.stages]
     try:
         for _ in range(rounds + 1):
-            marks.append([])
+            times.append([])
             run(model, image, 'inference')
     finally:
         for handle in handles:
             handle.remove()
     return [
-        median(column) for column in zip(*map(steps, marks[1:]), strict=True)
+        median(b - a for a, b in zip(starts, ends, strict=True))
+        for starts, ends in pairwise(zip(*times[1:], strict=True))
     ]
-
-
-def steps(marks: Iterable[float]) -> list[float]:
-    """The differences of neighbours."""
-    marks = list(marks)
-    return [b - a for a, b in zip(marks, marks[1:], strict=False)]

@@ -1,17 +1,12 @@
-"""Measurements as data: results/benchmark.csv."""
+"""Measure one backbone beside others; print the measurements as tables."""
 
-import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
-from .baselines.build import enter
-from .cases import US, Case
 from .measure import (
     MIB,
     interleave,
@@ -21,17 +16,40 @@ from .measure import (
     saved_bytes,
     stage_seconds,
 )
+from .variants import OURS, build_equal
+
+
+class Case(NamedTuple):
+    """What is measured on one image.
+
+    Args:
+        name: of the backbone.
+        size: height and width of the image.
+        task: 'inference' or 'training' (forward and backward).
+        against: names in variants.VARIANTS or BASELINES besides ours.
+        rounds: measured calls of each.
+        batch: images at a time.
+        precision: one of measure.PRECISIONS.
+    """
+
+    name: str
+    size: tuple[int, int]
+    task: str
+    against: tuple[str, ...] = ()
+    rounds: int = 5
+    batch: int = 1
+    precision: str = 'float32'
 
 
 class Row(NamedTuple):
-    """One contestant of one case; empty where it was not measured.
+    """One model of one case; empty where it was not measured.
 
     Args:
         name, height, width, batch, task, precision: as in Case.
-        who: the contestant.
+        model: the name of the variant or baseline.
         seconds: median of a call.
         low, high: of the fastest and the slowest call.
-        saved: MiB kept for the backward pass.
+        saved: MiB saved for the backward pass.
         peak: MiB of memory during a call beyond that before it.
         stages: seconds of each stage, with blanks between.
     """
@@ -42,7 +60,7 @@ class Row(NamedTuple):
     batch: int
     task: str
     precision: str
-    who: str
+    model: str
     seconds: float
     low: float
     high: float
@@ -50,15 +68,14 @@ class Row(NamedTuple):
     peak: float | None
     stages: str
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.height, self.width
-
 
 def measure(case: Case, device: str) -> list[Row]:
-    """Measure a case; equal maps of all contestants are asserted first."""
-    models = enter(case.name, [US, *case.who], device)
+    """Measure a case, after the maps of all models were found equal.
+
+    Raises:
+        UsageError: they are not.
+    """
+    models = build_equal(case.name, [OURS, *case.against], device)
     image = torch.randn(case.batch, 3, *case.size, device=device)
     with precision(case.precision, device):
         calls = {
@@ -66,73 +83,66 @@ def measure(case: Case, device: str) -> list[Row]:
         }
         seconds = interleave(calls, case.rounds)
         rows = []
-        for who, model in models.items():
-            times = seconds[who]
-            memory = remembered(model, image, case.task, calls[who])
-            stages = ''
-            if who == US and case.task == 'inference':
+        for name, model in models.items():
+            times = seconds[name]
+            saved, peak, stages = None, None, ''
+            if case.task == 'training':
+                saved = saved_bytes(model, image) / MIB
+            bytes_ = peak_bytes(calls[name], image.is_cuda)
+            if bytes_ is not None:
+                peak = bytes_ / MIB
+            if name == OURS and case.task == 'inference':
                 split = stage_seconds(model, image, case.rounds)
                 stages = ' '.join(f'{value:.4f}' for value in split)
             rows.append(
                 Row(
                     *(case.name, *case.size, case.batch, case.task),
-                    *(case.precision, who),
+                    *(case.precision, name),
                     *(median(times), min(times), max(times)),
-                    *(*memory, stages),
+                    *(saved, peak, stages),
                 )
             )
             model.zero_grad(set_to_none=True)
     return rows
 
 
-def remembered(
-    model: nn.Module,
-    image: torch.Tensor,
-    task: str,
-    call: Callable[[], None],
-) -> tuple[float | None, float | None]:
-    """MiB kept for the backward pass, and at the peak of a call."""
-    saved = saved_bytes(model, image) / MIB if task == 'training' else None
-    peak = peak_bytes(call, image.is_cuda)
-    return saved, None if peak is None else peak / MIB
+def rows_table(rows: Sequence[Row]) -> str:
+    """Every row, with the speed of ours against it."""
+    head = (
+        *('backbone', 'image', 'task', 'model', 'seconds', 'spread'),
+        *('images / s', 'ours is faster', 'saved MiB', 'peak MiB'),
+    )
+    ours = {row[:6]: row.seconds for row in rows if row.model == OURS}
+    lines = [
+        (
+            row.name,
+            f'{row.batch} x {row.height} x {row.width}',
+            row.task + f' {row.precision}'.removesuffix(' float32'),
+            row.model,
+            f'{row.seconds:.3f}',
+            f'{row.low:.3f} to {row.high:.3f}',
+            f'{row.batch / row.seconds:.2f}',
+            f'{row.seconds / ours[row[:6]]:.2f}',
+            *('' if v is None else f'{v:.0f}' for v in (row.saved, row.peak)),
+        )
+        for row in rows
+    ]
+    return table(head, lines)
 
 
-def write_rows(
-    path: Path, rows: Iterable[tuple], fields: Sequence[str] = Row._fields
-) -> None:
-    """Keep rows with these fields as csv."""
-    with open(path, 'w', newline='') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(fields)
-        for row in rows:
-            writer.writerow(
-                f'{v:.5g}' if isinstance(v, float) else v for v in row
-            )
+def stages_table(rows: Iterable[Row]) -> str:
+    """Seconds of each stage of our backbones."""
+    rows = [row for row in rows if row.stages]
+    count = max((len(row.stages.split()) for row in rows), default=0)
+    head = ('backbone', 'image', *(f'stage {i + 1}' for i in range(count)))
+    lines = [
+        (row.name, f'{row.height} x {row.width}', *row.stages.split())
+        for row in rows
+    ]
+    return table(head, lines)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Rows that were kept."""
-    with open(path, newline='') as file:
-        return [read_row(line) for line in csv.DictReader(file)]
-
-
-def read_row(line: Mapping[str, str]) -> Row:
-    """A row from its texts."""
-    values = dict(line)
-    for field in ('height', 'width', 'batch'):
-        values[field] = int(values[field])
-    for field in ('seconds', 'low', 'high', 'saved', 'peak'):
-        values[field] = float(values[field]) if values[field] else None
-    return Row(**values)
-
-
-def write_facts(path: Path, facts: Mapping[str, str]) -> None:
-    """Keep what the rows were measured on."""
-    with open(path, 'w', newline='') as file:
-        csv.writer(file, lineterminator='\n').writerows(facts.items())
-
-
-def read_facts(path: Path) -> dict[str, str]:
-    """What the rows were measured on."""
-    with open(path, newline='') as file:
-        return dict(csv.reader(file))
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Cells -> a table of markdown."""
+    lines = [head, ('---',) * len(head), *lines]
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)

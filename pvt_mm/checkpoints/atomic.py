@@ -1,4 +1,4 @@
-"""Write files that appear whole, or not at all."""
+"""Write files atomically: complete, or as they were before."""
 
 import os
 from contextlib import suppress

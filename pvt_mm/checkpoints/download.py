@@ -1,4 +1,4 @@
-"""Get a weight file: resumed, verified, whole or not at all."""
+"""Find a weight file on disk, or download it: resumed and verified."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ from rich.progress import (
 
 from ..errors import CheckpointError
 from . import zoo
-from .safety import check_format
+from .safety import file_kind
 
 try:
     import fcntl
@@ -110,7 +110,7 @@ def nearby(*names: str) -> Path | None:
 
 
 def download(url: str, path: Path, sha256: str = '') -> Path:
-    """Fetch url to path; what is there of an earlier try is continued.
+    """Download url to path; a download that broke off is continued.
 
     Args:
         url: http or https address.
@@ -147,7 +147,7 @@ def download(url: str, path: Path, sha256: str = '') -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time fetch a file."""
+    """Let one process at a time download a file."""
     # The lock file stays: removing it would let two processes hold it.
     with open(path.with_name(path.name + '.lock'), 'w') as file:
         if fcntl:
@@ -175,7 +175,7 @@ def receive(url: str, part: Path) -> None:
         if mark:
             tag.write_text(mark)
         with open(part, 'ab' if resumed else 'wb') as file:
-            for chunk in shown(answer, url, have, total):
+            for chunk in chunks(answer, url, have, total):
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
@@ -187,7 +187,7 @@ def receive(url: str, part: Path) -> None:
     tag.unlink(missing_ok=True)
 
 
-def shown(answer, url: str, have: int, total: int | None) -> Iterator[bytes]:
+def chunks(answer, url: str, have: int, total: int | None) -> Iterator[bytes]:
     """The chunks of an answer, with a progress bar."""
     columns = (
         TextColumn('{task.description}'),
@@ -214,7 +214,7 @@ def verify(url: str, part: Path, sha256: str) -> None:
                 'kept'
             )
     try:
-        check_format(str(part))
+        file_kind(str(part))
     except CheckpointError as error:
         raise CheckpointError(f'{url} gave a bad file: {error}') from error
 

@@ -1,5 +1,6 @@
-"""Recognise a dialect and translate a state dict to our names and back."""
+"""Detect a checkpoint format; map a state dict to our names and back."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -7,25 +8,18 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .key_mapping import covers, translate
-from .key_templates import Dialect, parts, template
-from .mpvit_formats import MPVIT_DIALECTS
-from .parameter_names import strangers
-from .pvt_formats import PVT_DIALECTS
+from .key_mapping import covers, map_keys
+from .key_templates import CheckpointFormat, parts, template
+from .mpvit_formats import MPVIT_FORMATS
+from .pvt_formats import PVT_FORMATS
 
 State = Mapping[str, Tensor]
 
-# In this order: PVT has PVT v2's mark too.
-OURS = (
-    Dialect('pvt_mm', 'PVT', ('stages.0.pos_embed',), ()),
-    Dialect('pvt_mm', 'PVTv2', ('stages.0.patch_embed.proj.weight',), ()),
-    Dialect('pvt_mm', 'MPViT', ('stages.0.aggregate.conv.weight',), ()),
-)
-DIALECTS = (*OURS, *MPVIT_DIALECTS, *PVT_DIALECTS)
+FORMATS = (*MPVIT_FORMATS, *PVT_FORMATS)
 
 # Constants that some versions of the libraries keep beside the weights.
 NOT_WEIGHTS = {
-    '/pixel_{leaf}': 'constants of the data preprocessor',
+    '/pixel_{name}': 'constants of the data preprocessor',
     '/anchor_generator.{rest}': 'anchors, which follow from the config',
     '/proposal_generator.anchor_generator.{rest}': (
         'anchors, which follow from the config'
@@ -33,146 +27,144 @@ NOT_WEIGHTS = {
 }
 
 
-class Found(NamedTuple):
-    """A dialect and the prefix of the backbone's keys in a file."""
+class Converted(NamedTuple):
+    """A state dict in other names.
 
-    dialect: Dialect
-    prefix: str
+    Args:
+        format: that of the other side: read from, or written to.
+        state: key -> tensor.
+        report: counts tensors by what was done to them.
+    """
 
-    def __str__(self) -> str:
-        return f'{self.dialect.name} {self.dialect.family}'
-
-
-class Translation(NamedTuple):
-    """A state dict in other names, and what was done: text -> tensors."""
-
+    format: CheckpointFormat
     state: dict[str, Tensor]
     report: Counter
 
 
-def recognise(state: State) -> Found:
-    """Tell the dialect of a state dict by its keys.
+def detect_format(state: State) -> tuple[CheckpointFormat, str]:
+    """The format of a state dict by its keys, and the backbone's prefix.
 
     Raises:
-        CheckpointError: none of ours; the nearest ones are listed.
+        CheckpointError: none that is known; the nearest ones are listed.
     """
-    for dialect in DIALECTS:
-        first, *others = dialect.marks
-        key = next((k for k in state if ends_with(k, first)), None)
-        if key is not None and all(mark[1:] in state for mark in others):
-            return Found(dialect, key.removesuffix(first))
+    for known in FORMATS:
+        first, *others = known.signature
+        key = next((k for k in state if f'.{k}'.endswith(f'.{first}')), None)
+        if key is not None and all(other[1:] in state for other in others):
+            return known, key.removesuffix(first)
     near = ', '.join(nearest(state))
     raise CheckpointError(
-        f'no known dialect among {len(state)} keys such as '
+        f'no known checkpoint format among {len(state)} keys such as '
         f'{", ".join(list(state)[:3])}; nearest: {near}'
     )
 
 
-def ends_with(key: str, mark: str) -> bool:
-    """Whether the mark stands at the end of a dotted key."""
-    return key == mark or key.endswith('.' + mark)
-
-
 def nearest(state: State, count: int = 3) -> list[str]:
-    """The dialects with most words in common with the keys."""
+    """The formats with most words in common with the keys."""
     words = {word for key in state for word in key.split('.')}
 
-    def overlap(dialect: Dialect) -> float:
+    def overlap(known: CheckpointFormat) -> float:
         names = [
             word
-            for rule in dialect.rules
-            for text in parts(rule.foreign)
+            for row in known.table
+            for text in parts(row.theirs)
             for word in text.strip('/').split('.')
             if '{' not in word
         ]
         return sum(name in words for name in names) / len(names)
 
-    ranked = sorted(
-        (d for d in DIALECTS if d.rules), key=overlap, reverse=True
-    )
-    names = [f'{dialect.name} {dialect.family}' for dialect in ranked]
-    return list(dict.fromkeys(names))[:count]
+    others = [known for known in FORMATS if known.table]
+    ranked = sorted(others, key=overlap, reverse=True)
+    return list(dict.fromkeys(map(str, ranked)))[:count]
 
 
-def to_ours(state: State) -> tuple[Found, Translation]:
-    """Translate a state dict of any known dialect to our names.
+def to_ours(state: State) -> Converted:
+    """Map a state dict of any known format to our names.
 
     A bare backbone keeps bare names; beside a head, its keys begin with
     ``backbone.``.
 
     Raises:
-        CheckpointError: an unknown dialect, a key without a row in its
+        CheckpointError: an unknown format, a key without a row in its
             table, or shared tensors that differ.
     """
-    found = recognise(state)
-    relative = split_prefix(state, found.prefix)
+    source, prefix = detect_format(state)
+    relative = split_prefix(state, prefix)
     report = Counter()
-    if found.dialect.rules:
+    if source.table:
         relative = drop_constants(relative, report)
-        relative = translate(relative, found.dialect.rules, report)
+        relative = map_keys(relative, source.table, report)
     whole = any(key.startswith('/') for key in relative)
     state = join_prefix(relative, 'backbone.' if whole else '')
-    return found, Translation(state, report)
+    return Converted(source, state, report)
 
 
-def from_ours(state: State, name: str) -> tuple[Found, Translation]:
-    """Translate our names to those of a dialect.
+def from_ours(state: State, name: str) -> Converted:
+    """Map our names to those of another format.
 
     Raises:
-        CheckpointError: no such dialect for this family or model.
+        CheckpointError: no such format for this family or model.
     """
-    ours = recognise(state)
-    if ours.dialect not in OURS:
+    ours, prefix = detect_format(state)
+    if ours.table:
         raise CheckpointError(f'expected pvt_mm names, found {ours}')
-    relative = split_prefix(state, ours.prefix)
-    family = ours.dialect.family
-    choices = [d for d in DIALECTS if d.family == family and d.rules]
-    for dialect in choices:
-        if dialect.name == name and covers(dialect.rules, relative):
+    relative = split_prefix(state, prefix)
+    choices = [f for f in FORMATS if f.family == ours.family and f.table]
+    for target in choices:
+        if target.name == name and covers(target.table, relative):
             report = Counter()
-            prefix = foreign_prefix(dialect, relative)
-            foreign = translate(relative, dialect.rules, report, back=True)
-            state = join_prefix(foreign, prefix)
-            return Found(dialect, prefix), Translation(state, report)
-    names = ', '.join(dict.fromkeys(d.name for d in choices))
+            theirs = map_keys(relative, target.table, report, back=True)
+            state = join_prefix(theirs, prefix_in(target, relative))
+            return Converted(target, state, report)
+    names = ', '.join(dict.fromkeys(f.name for f in choices))
     raise CheckpointError(
-        f'{name!r} has no names for this {family} model with '
-        f'{", ".join(sorted(rooms(relative)))}; {family} is known to {names}'
+        f'{name!r} has no names for this {ours.family} model with '
+        f'{", ".join(sorted(components(relative)))}; {ours.family} is known '
+        f'to {names}'
     )
 
 
 def check_names(state: State) -> None:
-    """Stop at keys of a backbone, in our names, that none of ours has.
+    """Require that a backbone of the family has each key of the backbone.
+
+    Args:
+        state: in our names.
 
     Raises:
-        CheckpointError: it lists the first ones.
+        CheckpointError: it lists the first keys that none has.
     """
-    found = recognise(state)
-    relative = split_prefix(state, found.prefix)
+    found, prefix = detect_format(state)
+    relative = split_prefix(state, prefix)
     backbone = [key for key in relative if not key.startswith('/')]
-    unknown = strangers(found.dialect.family, backbone)
+    unknown = unexpected_keys(found, backbone)
     if unknown:
         more = ', ...' if len(unknown) > 3 else ''
         raise CheckpointError(
-            f'{len(unknown)} keys belong to no {found.dialect.family}: '
+            f'{len(unknown)} keys belong to no {found.family}: '
             f'{", ".join(unknown[:3])}{more} (in our names)'
         )
 
 
-def rooms(relative: Iterable[str]) -> set[str]:
-    """The parts of a model: backbone, neck, bbox_head, ..."""
+def unexpected_keys(ours: CheckpointFormat, keys: Iterable[str]) -> list[str]:
+    """The keys that no backbone of a family has, in our names."""
+    pattern = re.compile('|'.join(ours.keys))
+    return [key for key in keys if not pattern.fullmatch(key)]
+
+
+def components(relative: Iterable[str]) -> set[str]:
+    """The components of a model: backbone, neck, bbox_head, ..."""
     return {
         key[1:].split('.')[0] if key.startswith('/') else 'backbone'
         for key in relative
     }
 
 
-def foreign_prefix(dialect: Dialect, relative: State) -> str:
-    """The prefix that this dialect gives the backbone of such a model."""
-    others = rooms(relative) - {'backbone'}
+def prefix_in(target: CheckpointFormat, relative: State) -> str:
+    """The prefix of the backbone in a file of this format and model."""
+    others = components(relative) - {'backbone'}
     if not others:
         return ''
-    return dialect.classifier if others == {'head'} else dialect.model
+    return target.classifier if others == {'head'} else target.model
 
 
 def split_prefix(state: State, prefix: str) -> dict[str, Tensor]:
@@ -192,7 +184,7 @@ def join_prefix(relative: State, prefix: str) -> dict[str, Tensor]:
 
 
 def drop_constants(relative: State, report: Counter) -> dict[str, Tensor]:
-    """Without what is not a weight."""
+    """Without what is not a weight; the report counts it."""
     kept = {}
     for key, value in relative.items():
         for text, reason in NOT_WEIGHTS.items():

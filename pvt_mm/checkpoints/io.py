@@ -1,4 +1,4 @@
-"""Read weight files without running anything in them; write them whole."""
+"""Read weight files without executing them; write them atomically."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..compat import checkpoint_reading
 from ..errors import CheckpointError
-from .safety import check_calls, check_format, check_tensors
+from .safety import check_calls, check_tensors, file_kind
 
 # Entries of a file that may hold the weights, the first one there counts.
 CONTAINERS = ('state_dict', 'model')
@@ -35,7 +35,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
             cut short, or asks for anything but data.
     """
     path = os.fspath(path)
-    kind = check_format(path)
+    kind = file_kind(path)
     read = read_safetensors if kind == 'safetensors' else read_pickle
     weights = unwrap(read(path))
     if not weights:

@@ -1,4 +1,4 @@
-"""Apply a table of rules to a state dict, in either direction."""
+"""Map the keys of a state dict by a table, in either direction."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,15 +7,12 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .key_templates import Rule, Values, parts, template
-from .value_changes import CHANGES
-
-Row = tuple[Rule, int, Values]
+from .key_templates import Row, Values, parts, template
 
 
-def translate(
+def map_keys(
     state: Mapping[str, Tensor],
-    rules: Sequence[Rule],
+    table: Sequence[Row],
     report: Counter,
     back: bool = False,
 ) -> dict[str, Tensor]:
@@ -23,18 +20,18 @@ def translate(
 
     Args:
         state: keys of one side, those outside the backbone behind a '/'.
-        rules: the table.
+        table: rows of both sides' names.
         report: counts tensors by what was done to them.
-        back: from our side to the foreign one.
+        back: from our side to theirs.
 
     Raises:
         CheckpointError: a key without a row, a part without its partner or
-            of another shape, or a tensor with several values.
+            of another shape, or a shared tensor with several values.
     """
     out: dict[str, Tensor] = {}
-    for (rule, hashed), found in group(state, rules, back).items():
+    for (row, hashed), found in group(state, table, back).items():
         values = dict(hashed)
-        sources, targets = sides(rule, back)
+        sources, targets = sides(row, back)
         missing = [
             template(text).write(values)
             for part, text in enumerate(sources)
@@ -44,7 +41,7 @@ def translate(
             raise CheckpointError(f'incomplete file: no {", ".join(missing)}')
         names = [template(text).write(values) for text in targets]
         try:
-            tensors = reshaped(rule, found, back)
+            tensors = map_values(row, found, back)
             made = dict(zip(names, tensors, strict=True))
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
             shapes = [tuple(x.shape) for x in found.values()]
@@ -52,50 +49,49 @@ def translate(
                 f'{" and ".join(names)} cannot be made from {shapes}: '
                 f'{str(error).splitlines()[0]}'
             ) from error
-        if rule.alias:
+        if row.alias:
             check_alias(names[0], tensors[0], out)
         elif made.keys() & out:
             raise CheckpointError(f'two keys of the file mean {names[0]}')
         out.update(made)
-        report[describe(rule, back)] += len(found)
+        report[describe(row, back)] += len(found)
     if back:
-        out.update(aliases(state, rules, report))
+        out.update(aliases(state, table, report))
     return out
 
 
-def reshaped(
-    rule: Rule, found: Mapping[int, Tensor], back: bool
+def map_values(
+    row: Row, found: Mapping[int, Tensor], back: bool
 ) -> Sequence[Tensor]:
     """The tensors of the other side, from the parts of this one."""
-    sources, targets = sides(rule, back)
+    sources, targets = sides(row, back)
     tensor = found[0]
     if len(sources) > 1:
         tensor = torch.cat([found[part] for part in range(len(sources))])
-    if rule.change:
-        change = CHANGES[rule.change]
-        tensor = (change.from_ours if back else change.to_ours)(tensor)
-    return split(tensor, rule.shares if len(targets) > 1 else (1,))
+    if row.values:
+        tensor = row.values[back](tensor)  # to_ours, from_ours
+    return split(tensor, row.shares if len(targets) > 1 else (1,))
 
 
-def sides(rule: Rule, back: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def sides(row: Row, back: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Templates read and written in that direction."""
-    foreign, ours = parts(rule.foreign), parts(rule.ours)
-    return (ours, foreign) if back else (foreign, ours)
+    theirs, ours = parts(row.theirs), parts(row.ours)
+    return (ours, theirs) if back else (theirs, ours)
 
 
 def group(
-    state: Mapping[str, Tensor], rules: Sequence[Rule], back: bool
-) -> dict[tuple[Rule, tuple], dict[int, Tensor]]:
-    """The parts of each tensor: (rule, values of its holes) -> part."""
+    state: Mapping[str, Tensor], table: Sequence[Row], back: bool
+) -> dict[tuple[Row, tuple], dict[int, Tensor]]:
+    """The parts of each tensor: (row, values of its fields) -> part."""
     groups, unknown = {}, []
     for key, tensor in state.items():
-        row = find_row(key, rules, back)
-        if row is None:
+        match = find_row(key, table, back)
+        if match is None:
             unknown.append(key.removeprefix('/'))
             continue
-        rule, part, values = row
+        row, part, values = match
         hashed = tuple(sorted(values.items()))
-        groups.setdefault((rule, hashed), {})[part] = tensor
+        groups.setdefault((row, hashed), {})[part] = tensor
     if unknown:
         more = ', ...' if len(unknown) > 5 else ''
         raise CheckpointError(
@@ -106,21 +102,23 @@ def group(
     return dict(sorted(groups.items(), key=lambda item: item[0][0].alias))
 
 
-def find_row(key: str, rules: Iterable[Rule], back: bool) -> Row | None:
-    """The first row that fits, which of its parts, and the holes' values."""
-    for rule in rules:
-        if rule.alias and back:
+def find_row(
+    key: str, table: Iterable[Row], back: bool
+) -> tuple[Row, int, Values] | None:
+    """The first row that matches, which of its parts, and the fields."""
+    for row in table:
+        if row.alias and back:
             continue
-        for part, text in enumerate(sides(rule, back)[0]):
+        for part, text in enumerate(sides(row, back)[0]):
             values = template(text).read(key)
             if values is not None:
-                return rule, part, values
+                return row, part, values
     return None
 
 
-def covers(rules: Sequence[Rule], state: Iterable[str]) -> bool:
-    """Whether every key of our side has a foreign name."""
-    return all(find_row(key, rules, back=True) for key in state)
+def covers(table: Sequence[Row], state: Iterable[str]) -> bool:
+    """Whether every key of our side has a name on theirs."""
+    return all(find_row(key, table, back=True) for key in state)
 
 
 def split(tensor: Tensor, shares: Sequence[int]) -> Sequence[Tensor]:
@@ -130,7 +128,7 @@ def split(tensor: Tensor, shares: Sequence[int]) -> Sequence[Tensor]:
 
 
 def check_alias(name: str, tensor: Tensor, out: Mapping[str, Tensor]) -> None:
-    """A shared tensor has one value under all its names."""
+    """Require one value of a shared tensor under all its names."""
     other = out.get(name, tensor)
     if other.dtype != tensor.dtype or not torch.equal(other, tensor):
         raise CheckpointError(
@@ -140,36 +138,35 @@ def check_alias(name: str, tensor: Tensor, out: Mapping[str, Tensor]) -> None:
 
 
 def aliases(
-    state: Mapping[str, Tensor], rules: Sequence[Rule], report: Counter
+    state: Mapping[str, Tensor], table: Sequence[Row], report: Counter
 ) -> dict[str, Tensor]:
-    """The further foreign names of shared tensors."""
+    """The further names that they have for shared tensors."""
     out = {}
-    for rule in rules:
-        if not rule.alias:
+    for row in table:
+        if not row.alias:
             continue
-        places = [template(rule.alias).read(key) for key in state]
+        places = [template(row.alias).read(key) for key in state]
         for key, tensor in state.items():
-            values = template(rule.ours).read(key)
+            values = template(row.ours).read(key)
             if values is None:
                 continue
             for place in filter(None, places):
                 if all(values.get(k, v) == v for k, v in place.items()):
-                    name = template(rule.foreign).write({**place, **values})
+                    name = template(row.theirs).write({**place, **values})
                     out[name] = tensor
                     report['written under one more name'] += 1
     return out
 
 
-def describe(rule: Rule, back: bool) -> str:
+def describe(row: Row, back: bool) -> str:
     """What a row does, in words."""
-    if rule.alias:
+    if row.alias:
         return 'dropped (one more name of a shared tensor)'
-    sources, targets = sides(rule, back)
+    sources, targets = sides(row, back)
     if len(sources) > 1:
         return 'merged'
     if len(targets) > 1:
         return 'split'
-    if rule.change:
-        words = CHANGES[rule.change].text
-        return f'changed ({words}{", reversed" if back else ""})'
+    if row.values:
+        return f'changed ({row.values.text}{", reversed" if back else ""})'
     return 'kept' if sources == targets else 'renamed'

@@ -1,103 +1,121 @@
-"""The language of the tables: 'block{i+1}.{j}.{rest}' is read and written."""
+"""Templates of keys, and the rows of the tables that map keys with them."""
 
 import re
 from functools import cache
 from typing import NamedTuple
 
-HOLE = re.compile(r'\{(?P<name>\w+)(?:\+(?P<offset>\d+))?\}')
-WORDS = {'leaf': r'[^.]+', 'rest': r'.+'}  # every other hole is a number
-NUMBER = '0|[1-9][0-9]{0,3}'  # in one way of writing only
+from .value_mapping import ValueMapping
+
+FIELD = re.compile(r'\{(?P<name>\w+)(?:\+(?P<offset>\d+))?\}')
+WORDS = {'name': r'[^.]+', 'rest': r'.+'}  # every other field is a number
+NUMBER = '0|[1-9][0-9]{0,3}'  # no leading zeros: one spelling per number
 
 Values = dict[str, str | int]
 
 
 class Template(NamedTuple):
-    """A key with holes.
+    """A key with fields, such as ``block{i+1}.{j}.{rest}``.
 
-    A hole ``{i}`` is a number, ``{i+1}`` one that is written 1 higher,
-    ``{leaf}`` a name without dots, ``{rest}`` anything.
+    A field ``{i}`` is a number, ``{i+1}`` one that is written 1 higher,
+    ``{name}`` a name without dots, ``{rest}`` anything.
     """
 
     text: str
     pattern: re.Pattern
 
     def read(self, key: str) -> Values | None:
-        """What fills the holes in key, or None if it does not fit."""
+        """The values of the fields in a key, or None if it does not match."""
         match = self.pattern.fullmatch(key)
         if match is None:
             return None
         values = dict(match.groupdict())
-        for hole in HOLE.finditer(self.text):
-            name = hole['name']
+        for field in FIELD.finditer(self.text):
+            name = field['name']
             if name not in WORDS:
-                values[name] = int(values[name]) - int(hole['offset'] or 0)
+                values[name] = int(values[name]) - int(field['offset'] or 0)
                 if values[name] < 0:
                     return None
         return values
 
     def write(self, values: Values) -> str:
-        """The key with these values in its holes."""
+        """The key with these values in its fields."""
 
-        def fill(hole: re.Match) -> str:
-            value = values[hole['name']]
-            if hole['name'] in WORDS:
+        def fill(field: re.Match) -> str:
+            value = values[field['name']]
+            if field['name'] in WORDS:
                 return value
-            return str(value + int(hole['offset'] or 0))
+            return str(value + int(field['offset'] or 0))
 
-        return HOLE.sub(fill, self.text)
+        return FIELD.sub(fill, self.text)
 
 
 @cache
 def template(text: str) -> Template:
-    """Read the text of a template."""
+    """Parse the text of a template."""
     pattern, end = '', 0
-    for hole in HOLE.finditer(text):
-        word = WORDS.get(hole['name'], NUMBER)
-        pattern += re.escape(text[end : hole.start()])
-        pattern += f'(?P<{hole["name"]}>{word})'
-        end = hole.end()
+    for field in FIELD.finditer(text):
+        word = WORDS.get(field['name'], NUMBER)
+        pattern += re.escape(text[end : field.start()])
+        pattern += f'(?P<{field["name"]}>{word})'
+        end = field.end()
     return Template(text, re.compile(pattern + re.escape(text[end:])))
 
 
-class Rule(NamedTuple):
-    """One row of a table: a foreign key beside ours.
+class Row(NamedTuple):
+    """One row of a table: a key of another format beside ours.
 
-    A tuple holds the parts of one tensor, concatenated along their first
-    axis; ``shares`` are their relative lengths. A key that begins with '/'
-    stands outside the backbone. ``change`` names what happens to the values
-    (changes.py). ``alias`` marks one more foreign name of a tensor that an
-    earlier row has brought; it is written once per key of ours that fits
-    ``alias``.
+    Args:
+        theirs: template of their key; a tuple for the parts of one tensor,
+            concatenated along their first axis. A key outside the backbone
+            begins with '/'.
+        ours: template of our key, likewise.
+        shares: relative lengths of the parts of a tuple.
+        values: what happens to the values; None for nothing.
+        alias: set for a second name that they have for a tensor of an
+            earlier row; it is written once per key of ours that matches
+            this template.
     """
 
-    foreign: str | tuple[str, ...]
+    theirs: str | tuple[str, ...]
     ours: str | tuple[str, ...]
     shares: tuple[int, ...] = ()
-    change: str = ''
+    values: ValueMapping | None = None
     alias: str = ''
 
 
-class Dialect(NamedTuple):
+# Ends of our own keys, for the patterns in ``CheckpointFormat.keys``.
+WEIGHTS = r'\.(weight|bias)'
+BATCH_NORM = r'bn\.(weight|bias|running_mean|running_var|num_batches_tracked)'
+
+
+class CheckpointFormat(NamedTuple):
     """How one code base names the weights of one family.
 
     Args:
-        name: of the code base.
+        name: of the code base; pvt_mm for our own names.
         family: the backbone that we build for it.
-        marks: keys that only this dialect has; what stands before the first
-            one is the prefix of the backbone.
-        rules: the table; the first row that fits a key counts.
+        signature: keys that only this format has; what stands before the
+            first one is the prefix of the backbone.
+        table: its keys beside ours; the first row that matches counts.
+            Empty for our own names.
         classifier: prefix of the backbone beside a classification head.
         model: prefix of the backbone in a detector or segmentor.
         container: entry of the file that holds the weights, if any.
+        keys: of our own names, patterns of every key that a backbone can
+            have, without prefix.
     """
 
     name: str
     family: str
-    marks: tuple[str, ...]
-    rules: tuple[Rule, ...]
+    signature: tuple[str, ...]
+    table: tuple[Row, ...] = ()
     classifier: str = ''
     model: str = 'backbone.'
     container: str = ''
+    keys: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f'{self.name} {self.family}'
 
 
 def parts(keys: str | tuple[str, ...]) -> tuple[str, ...]:

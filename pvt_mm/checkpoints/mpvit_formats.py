@@ -1,7 +1,8 @@
-"""Everybody else's names for the weights of MPViT and its detectors."""
+"""Checkpoint formats of MPViT: ours, the official code's, detectron2's."""
 
-from .key_templates import Dialect, Rule
+from .key_templates import BATCH_NORM, WEIGHTS, CheckpointFormat, Row
 from .pvt_formats import SAME
+from .value_mapping import ANCHORS
 
 # youngwanLEE/MPViT: one naming for classification, mmseg and detectron2. An
 # encoder's position encodings have a name of the encoder's own and one more
@@ -14,36 +15,36 @@ LAYER = ENCODER + 'MHCA_layers.{j}.'
 ATTENTION = LAYER + 'factoratt_crpe.'
 CPE, CRPE = PATH + 'cpe.{rest}', PATH + 'crpe.convs.{rest}'
 BACKBONE = (
-    Rule('stem.{rest}', 'stem.{rest}'),
-    Rule(
+    Row('stem.{rest}', 'stem.{rest}'),
+    Row(
         'patch_embed_stages.{i}.patch_embeds.{k}.patch_conv.{rest}',
         'stages.{i}.embeds.{k}.{rest}',
     ),
-    Rule(ENCODER + 'cpe.{rest}', CPE),
-    Rule(ENCODER + 'crpe.conv_list.{rest}', CRPE),
-    Rule(LAYER + 'cpe.{rest}', CPE, alias=EACH_LAYER),
-    Rule(LAYER + 'crpe.conv_list.{rest}', CRPE, alias=EACH_LAYER),
-    Rule(ATTENTION + 'crpe.conv_list.{rest}', CRPE, alias=EACH_LAYER),
-    Rule(ATTENTION + '{rest}', PATH + 'blocks.{j}.attn.{rest}'),
-    Rule(LAYER + '{rest}', PATH + 'blocks.{j}.{rest}'),
-    Rule(STAGE + 'InvRes.conv1.{rest}', 'stages.{i}.local.conv1.{rest}'),
-    Rule(STAGE + 'InvRes.dwconv.{leaf}', 'stages.{i}.local.conv2.conv.{leaf}'),
-    Rule(STAGE + 'InvRes.norm.{leaf}', 'stages.{i}.local.conv2.bn.{leaf}'),
-    Rule(STAGE + 'InvRes.conv2.{rest}', 'stages.{i}.local.conv3.{rest}'),
-    Rule(STAGE + 'aggregate.{rest}', 'stages.{i}.aggregate.{rest}'),
+    Row(ENCODER + 'cpe.{rest}', CPE),
+    Row(ENCODER + 'crpe.conv_list.{rest}', CRPE),
+    Row(LAYER + 'cpe.{rest}', CPE, alias=EACH_LAYER),
+    Row(LAYER + 'crpe.conv_list.{rest}', CRPE, alias=EACH_LAYER),
+    Row(ATTENTION + 'crpe.conv_list.{rest}', CRPE, alias=EACH_LAYER),
+    Row(ATTENTION + '{rest}', PATH + 'blocks.{j}.attn.{rest}'),
+    Row(LAYER + '{rest}', PATH + 'blocks.{j}.{rest}'),
+    Row(STAGE + 'InvRes.conv1.{rest}', 'stages.{i}.local.conv1.{rest}'),
+    Row(STAGE + 'InvRes.dwconv.{name}', 'stages.{i}.local.conv2.conv.{name}'),
+    Row(STAGE + 'InvRes.norm.{name}', 'stages.{i}.local.conv2.bn.{name}'),
+    Row(STAGE + 'InvRes.conv2.{rest}', 'stages.{i}.local.conv3.{rest}'),
+    Row(STAGE + 'aggregate.{rest}', 'stages.{i}.aggregate.{rest}'),
 )
-HEAD = Rule('cls_head.cls.{leaf}', '/head.{leaf}')
+HEAD = Row('cls_head.cls.{name}', '/head.{name}')
 
 
 # detectron2 agrees with mmdet 3 on the order of classes, the background's
 # place (last), box deltas, RoI sampling and RGB input. Only RetinaNet's
 # anchors are ordered size by size there and ratio by ratio here.
-def retinanet_subnet(theirs: str, ours: str) -> tuple[Rule, ...]:
+def retinanet_subnet(theirs: str, ours: str) -> tuple[Row, ...]:
     """Rows of a subnet: four convolutions with a ReLU after each."""
     return tuple(
-        Rule(
-            f'/head.{theirs}_subnet.{2 * n}.' + '{leaf}',
-            f'/bbox_head.{ours}_convs.{n}.conv.' + '{leaf}',
+        Row(
+            f'/head.{theirs}_subnet.{2 * n}.' + '{name}',
+            f'/bbox_head.{ours}_convs.{n}.conv.' + '{name}',
         )
         for n in range(4)
     )
@@ -51,23 +52,23 @@ def retinanet_subnet(theirs: str, ours: str) -> tuple[Rule, ...]:
 
 # fmt: off
 RETINANET = (
-    Rule('/backbone.top_block.p6.{leaf}', '/neck.fpn_convs.3.conv.{leaf}'),
-    Rule('/backbone.top_block.p7.{leaf}', '/neck.fpn_convs.4.conv.{leaf}'),
-    Rule('/backbone.fpn_lateral{n+3}.{leaf}',
-         '/neck.lateral_convs.{n}.conv.{leaf}'),
-    Rule('/backbone.fpn_output{n+3}.{leaf}',
-         '/neck.fpn_convs.{n}.conv.{leaf}'),
+    Row('/backbone.top_block.p6.{name}', '/neck.fpn_convs.3.conv.{name}'),
+    Row('/backbone.top_block.p7.{name}', '/neck.fpn_convs.4.conv.{name}'),
+    Row('/backbone.fpn_lateral{n+3}.{name}',
+         '/neck.lateral_convs.{n}.conv.{name}'),
+    Row('/backbone.fpn_output{n+3}.{name}',
+         '/neck.fpn_convs.{n}.conv.{name}'),
     *retinanet_subnet('cls', 'cls'),
     *retinanet_subnet('bbox', 'reg'),
-    Rule('/head.cls_score.{leaf}', '/bbox_head.retina_cls.{leaf}',
-         change='anchors'),
-    Rule('/head.bbox_pred.{leaf}', '/bbox_head.retina_reg.{leaf}',
-         change='anchors'),
+    Row('/head.cls_score.{name}', '/bbox_head.retina_cls.{name}',
+         values=ANCHORS),
+    Row('/head.bbox_pred.{name}', '/bbox_head.retina_reg.{name}',
+         values=ANCHORS),
 )
 RPN, BOX, MASK = 'rpn_head.', 'roi_head.bbox_head.', 'roi_head.mask_head.'
 MASK_RCNN = tuple(
-    Rule('/' + foreign + '.{leaf}', '/' + ours + '.{leaf}')
-    for foreign, ours in (
+    Row('/' + theirs + '.{name}', '/' + ours + '.{name}')
+    for theirs, ours in (
         ('backbone.fpn_lateral{n+2}', 'neck.lateral_convs.{n}.conv'),
         ('backbone.fpn_output{n+2}', 'neck.fpn_convs.{n}.conv'),
         ('proposal_generator.rpn_head.conv', RPN + 'rpn_conv'),
@@ -81,16 +82,36 @@ MASK_RCNN = tuple(
         ('roi_heads.mask_head.predictor', MASK + 'conv_logits'),
     )
 )
-
-MARK = 'mhca_stages.0.aggregate.conv.weight'
-MPVIT_DIALECTS = (
-    Dialect('detectron2', 'MPViT', (MARK, '/head.cls_subnet.0.weight'),
-            BACKBONE + RETINANET, model='backbone.bottom_up.',
-            container='model'),
-    Dialect('detectron2', 'MPViT', (MARK, '/roi_heads.box_head.fc1.weight'),
-            BACKBONE + MASK_RCNN, model='backbone.bottom_up.',
-            container='model'),
-    Dialect('official', 'MPViT', (MARK,), (*BACKBONE, HEAD, SAME),
-            container='model'),
-)
 # fmt: on
+CONV_NORM = rf'(conv\.weight|{BATCH_NORM})'
+SIGNATURE = 'mhca_stages.0.aggregate.conv.weight'
+MPVIT_FORMATS = (
+    CheckpointFormat(
+        *('pvt_mm', 'MPViT', ('stages.0.aggregate.conv.weight',)),
+        keys=(
+            rf'stem\.[01]\.{CONV_NORM}',
+            rf'stages\.\d+\.(local\.conv[123]|aggregate)\.{CONV_NORM}',
+            r'stages\.\d+\.embeds\.\d+\.'
+            rf'((dwconv|pwconv)\.weight|{BATCH_NORM})',
+            r'stages\.\d+\.paths\.\d+\.'
+            rf'(cpe\.proj|crpe\.convs\.\d+){WEIGHTS}',
+            r'stages\.\d+\.paths\.\d+\.blocks\.\d+\.'
+            rf'(norm[12]|attn\.(qkv|proj)|mlp\.fc[12]){WEIGHTS}',
+        ),
+    ),
+    *(
+        CheckpointFormat(
+            *('detectron2', 'MPViT', (SIGNATURE, head), BACKBONE + table),
+            model='backbone.bottom_up.',
+            container='model',
+        )
+        for head, table in (
+            ('/head.cls_subnet.0.weight', RETINANET),
+            ('/roi_heads.box_head.fc1.weight', MASK_RCNN),
+        )
+    ),
+    CheckpointFormat(
+        *('official', 'MPViT', (SIGNATURE,), (*BACKBONE, HEAD, SAME)),
+        container='model',
+    ),
+)

@@ -1,4 +1,4 @@
-"""What a weight file must not be, found before anything relies on it."""
+"""Safety checks of weight files: kind, size, calls and tensors."""
 
 import mmap
 import os
@@ -28,7 +28,7 @@ NEEDLESS = re.compile(
 )
 
 
-def check_format(path: str) -> str:
+def file_kind(path: str) -> str:
     """Tell 'zip', 'pickle' or 'safetensors' from the first bytes.
 
     Raises:

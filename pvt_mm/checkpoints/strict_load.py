@@ -1,8 +1,7 @@
-"""Load weights into a backbone or a model: every parameter, or an error."""
+"""Load a checkpoint into a backbone or a model and require every tensor."""
 
 import logging
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 from ..compat import mark_initialized
 from ..errors import CheckpointError
 from .download import locate
-from .formats import Found, recognise, to_ours
+from .formats import Converted, detect_format, to_ours
 from .io import read_weights
+from .load_messages import example, mismatch
 
 
 def load_pretrained(
@@ -25,16 +25,16 @@ def load_pretrained(
     allow_partial: bool = False,
     **unknown: object,
 ) -> None:
-    """Give a backbone published weights of any known dialect.
+    """Load a file of any known format into a backbone.
 
-    What a backbone never has is passed over in silence: heads, PVT's class
+    What a backbone never has is left out without a word: heads, PVT's class
     token and final norm, and stages beyond the last one that was built.
 
     Args:
         module: a backbone with our names.
         checkpoint: ``pvt://NAME``, an http(s) address or a file.
         prefix: use only keys of the file that begin with it.
-        allow_partial: say what is missing, but go on.
+        allow_partial: log what is missing, but go on.
 
     Raises:
         CheckpointError: no file, an unsafe or unknown one, or one that does
@@ -46,14 +46,8 @@ def load_pretrained(
             f'and allow_partial; got {sorted(unknown) or "no checkpoint"}'
         )
     path = locate(checkpoint)
-    weights = read_weights(path)
-    if prefix:
-        weights = {k: v for k, v in weights.items() if k.startswith(prefix)}
-    try:
-        found, translation = to_ours(weights)
-    except CheckpointError as error:
-        raise CheckpointError(f'{path}: {error}') from error
-    state = backbone_of(translation.state)
+    converted = read_ours(path, prefix or '')
+    state = backbone_of(converted.state)
     wanted = module.state_dict()
     check_values(path, wanted, state)
     problems = {
@@ -61,18 +55,37 @@ def load_pretrained(
         **compare(wanted, state),
     }
     if any(problems.values()):
-        message = explain(module, path, found, state, problems)
+        text = mismatch(module, path, converted.format, state, problems)
         if not allow_partial:
-            raise CheckpointError(message)
-        print_log(message, 'current', logging.WARNING)
+            raise CheckpointError(text)
+        print_log(text, 'current', logging.WARNING)
         state = {k: v for k, v in state.items() if k not in problems['shape']}
     module.load_state_dict(state, strict=False)
-    report(module, state, path, found)
+    log_share(module, state, f'{path} ({converted.format})')
+
+
+def read_ours(path: object, prefix: str = '') -> Converted:
+    """The tensors of a file in our names.
+
+    Args:
+        path: a file of any known format.
+        prefix: use only keys of the file that begin with it.
+
+    Raises:
+        CheckpointError: the file is unsafe or of no known format.
+    """
+    weights = read_weights(path)
+    try:
+        return to_ours(
+            {k: v for k, v in weights.items() if k.startswith(prefix)}
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from error
 
 
 def backbone_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The backbone's tensors without prefix, of a state dict in our names."""
-    prefix = recognise(state).prefix
+    prefix = detect_format(state)[1]
     return {
         key.removeprefix(prefix): value
         for key, value in state.items()
@@ -88,7 +101,7 @@ def check_fit(
     allow_partial: bool = False,
     state: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Stop unless a checkpoint has every tensor of the model.
+    """Require every tensor of a model in a checkpoint.
 
     mmengine loads what fits and only logs the rest, so that a wrong file
     would go on with random weights.
@@ -130,25 +143,16 @@ def check_fit(
 
 
 def load_model(model: nn.Module, file: str) -> None:
-    """Give a whole model the weights of a file of any known format.
+    """Load a file of any known format into a whole model.
 
     Raises:
         CheckpointError: something is missing or has another shape, or the
             file is unsafe or of no known format.
     """
-    weights = read_weights(file)
-    try:
-        state = to_ours(weights)[1].state
-    except CheckpointError as error:
-        raise CheckpointError(f'{file}: {error}') from error
+    state = read_ours(file).state
     check_fit(model, file, state=state)
     model.load_state_dict(state, strict=False)
     mark_initialized(model)  # a Runner would call init_weights
-
-
-def example(names: list[str]) -> str:
-    """The first of some names, for a message."""
-    return f' ({names[0]}{", ..." if len(names) > 1 else ""})' if names else ''
 
 
 def compare(
@@ -186,7 +190,7 @@ def unexpected(
 def check_values(
     path: object, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]
 ) -> None:
-    """Stop at integers in place of floats, and at NaN and infinity."""
+    """Refuse integers in place of floats, and NaN and infinity."""
     for key, here in wanted.items():
         there = state.get(key)
         if there is None or not here.is_floating_point():
@@ -210,93 +214,23 @@ def stage_of(key: str) -> int:
 
 
 def classifier_only(key: str, wanted: Iterable[str]) -> bool:
-    """Whether only a classifier has this key: a head, PVT's class token."""
+    """Whether only a classifier has this key: head, class token, last norm."""
     if key.startswith('head.') or key.endswith('.cls_token'):
         return True
     stage = key.split('.norm.')[0]
     return '.norm.' in key and f'{stage}.pos_embed' in wanted
 
 
-def explain(
-    module: nn.Module,
-    path: object,
-    found: Found,
-    state: Mapping[str, Tensor],
-    problems: Mapping[str, list[str]],
-) -> str:
-    """All that does not fit, for a person."""
-    wanted = module.state_dict()
-    if message := other_channels(path, state, wanted, problems):
-        return message
-    lines = [
-        f'{path} does not fit this backbone: the file holds {found} with '
-        f'{shape_of(state)}, the backbone is {type(module).__name__} with '
-        f'{shape_of(wanted)}.'
-    ]
-    for name, keys in problems.items():
-        if keys:
-            lines.append(f'  {name} ({len(keys)}):')
-        for key in keys[:8]:
-            text = key
-            if name == 'shape':
-                there, here = tuple(state[key].shape), tuple(wanted[key].shape)
-                text += f': {there} in the file, {here} here'
-            lines.append(f'    {text}')
-        if len(keys) > 8:
-            lines.append(f'    ... and {len(keys) - 8} more')
-    lines.append(
-        '  Take the file of this arch, or --allow-partial-weights to start '
-        'without the rest.'
-    )
-    return '\n'.join(lines)
-
-
-def other_channels(
-    path: object,
-    state: Mapping[str, Tensor],
-    wanted: Mapping[str, Tensor],
-    problems: Mapping[str, list[str]],
-) -> str:
-    """What to say if only the first layer differs, in channels of images."""
-    key = next(iter(wanted))
-    if {k for keys in problems.values() for k in keys} != {key}:
-        return ''
-    there, here = tuple(state[key].shape), tuple(wanted[key].shape)
-    if (there[:1], there[2:]) != (here[:1], here[2:]):
-        return ''
-    return (
-        f'{path} is for images of {there[1]} channels, and in_channels='
-        f'{here[1]} ({key} is {there} in the file, {here} here): set '
-        f'in_channels={there[1]}, or give --allow-partial-weights to train '
-        'this layer from scratch'
-    )
-
-
-def shape_of(state: Mapping[str, Tensor]) -> str:
-    """The depths and widths of a backbone with our names."""
-    blocks, dims = Counter(), {}
-    for key, value in state.items():
-        match = re.match(
-            r'stages\.(\d+)\.(?:paths\.0\.)?blocks\.\d+\.norm1\.weight$', key
-        )
-        if match:
-            blocks[match[1]] += 1
-            dims[match[1]] = value.numel()
-    depths = ', '.join(str(blocks[stage]) for stage in sorted(blocks))
-    widths = ', '.join(str(dims[stage]) for stage in sorted(dims))
-    return f'depths {depths or "?"} and dims {widths or "?"}'
-
-
-def report(
-    module: nn.Module, state: Mapping[str, Tensor], path: object, found: Found
+def log_share(
+    module: nn.Module, state: Mapping[str, Tensor], source: str
 ) -> None:
-    """Log what came."""
+    """Log how many of a module's parameters were loaded."""
     parameters = dict(module.named_parameters())
     total = sum(p.numel() for p in parameters.values())
     came = sum(p.numel() for k, p in parameters.items() if k in state)
     share = '100 %' if came == total else f'only {came / total:.1%}'
     print_log(
-        f'loaded {share} of {total:,} parameters from {path} ({found})',
+        f'loaded {share} of {total:,} parameters from {source}',
         'current',
         logging.INFO if came == total else logging.WARNING,
     )
@@ -307,4 +241,4 @@ def load_from_zoo(
     filename: str, map_location: object = None
 ) -> dict[str, Tensor]:
     """What ``load_from='pvt://NAME'`` loads, in our names."""
-    return to_ours(read_weights(locate(filename)))[1].state
+    return read_ours(locate(filename)).state

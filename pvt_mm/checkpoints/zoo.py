@@ -1,4 +1,4 @@
-"""The published weights: name -> where from."""
+"""The zoo: addresses of the published weights by name."""
 
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class Source(NamedTuple):
 
     Args:
         urls: addresses in the order to try; their files may differ in
-            dialect, not in weights.
+            checkpoint format, not in weights.
         gone: address that the authors published and that is dead.
         sha256: of the first address's file, or its first digits; empty if
             nobody published it.

@@ -1,6 +1,8 @@
-"""What this package adds to a run's config: hooks, and their imports."""
+"""Add hooks of this package, and their imports, to a config."""
 
 from mmengine.config import Config
+
+HOOKS = 'pvt_mm.engine.hooks'
 
 
 def add_hook(cfg: Config, hook: type, **arguments) -> None:
@@ -13,7 +15,13 @@ def add_hook(cfg: Config, hook: type, **arguments) -> None:
 
 
 def add_import(cfg: Config, part: type) -> None:
-    """Let any tool run the config that is written to the work dir."""
+    """Import the module of a class in the config of the work dir as well.
+
+    Any tool can run that config then.
+    """
+    module = part.__module__
+    module = HOOKS if module.startswith(HOOKS) else module
     known = cfg.get('custom_imports') or {}
-    imports = [*known.get('imports', []), part.__module__]
-    cfg.custom_imports = {**known, 'imports': imports}
+    imports = list(known.get('imports', []))
+    if module not in imports:
+        cfg.custom_imports = {**known, 'imports': [*imports, module]}

@@ -105,7 +105,7 @@ def sentence(cfg: Config, part: Part | None, error: Exception) -> str:
     """What failed, where in the config, and what would fit."""
     text = str(error.args[0] if error.args else '').strip()
     if 'must contain the key "type"' in text and part:
-        return f'{home(cfg, part)} has no type: name the class to build'
+        return f'{key_of(cfg, part)} has no type: name the class to build'
     if unknown := NOT_THERE.search(text):
         return unknown_type(cfg, part, *unknown.groups())
     if 'None is not a callable' in text:  # mmengine looks no further
@@ -115,11 +115,11 @@ def sentence(cfg: Config, part: Part | None, error: Exception) -> str:
     if argument := ARGUMENT.search(text):
         return unknown_argument(cfg, part, *argument.groups())
     text = text.splitlines()[0].rstrip('.:') if text else failed_line(error)
-    where = home(cfg, part) if part else type(error).__name__
+    where = key_of(cfg, part) if part else type(error).__name__
     return f'{where}: {text}'
 
 
-def home(cfg: Config, part: Part) -> str:
+def key_of(cfg: Config, part: Part) -> str:
     """The dotted name of a part in the config."""
     kind = part.cfg.get('type')
     nodes = [(n, v) for n, v in walk(cfg) if isinstance(v, Mapping)]
@@ -165,7 +165,7 @@ def unknown_argument(
     cfg: Config, part: Part | None, owner: str, argument: str
 ) -> str:
     """An argument that a constructor does not take, and the nearest ones."""
-    inside = home(cfg, part) if part else ''
+    inside = key_of(cfg, part) if part else ''
     nodes = {'': config_dict(cfg)} | dict(walk(cfg))
     keys = [key for key in nodes if key.split('.')[-1] == argument]
     keys.sort(key=lambda key: not key.startswith(inside))

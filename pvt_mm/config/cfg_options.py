@@ -1,10 +1,11 @@
-"""``--cfg-options``: KEY=VALUE pairs that must mean something.
+"""Merge ``--cfg-options`` into a config, and refuse keys that nothing reads.
 
 A key is accepted if the config has it, or if its owner knows it: the
 constructor of the owner's ``type``, mmengine's Runner for a key at the top,
 torch's DataLoader for a key of a data loader. What lies below a new key is
-free, and so is the place after a list's last: ``custom_hooks.1.type=NAME``
-adds a second entry to a list of one. ``+KEY=VALUE`` adds any other key.
+free, and so is the place after the last entry of a list:
+``custom_hooks.1.type=NAME`` adds a second entry to a list of one.
+``+KEY=VALUE`` adds any other key.
 ``data_root=FOLDER`` moves every path that lies below the config's own data
 root.
 """
@@ -26,6 +27,7 @@ class Options(DictAction):
     """KEY=VALUE pairs of the command line, as a dict."""
 
     def __call__(self, parser, namespace, values, option_string=None):
+        """Store the pairs; refuse what is not KEY=VALUE."""
         for pair in values:
             if '=' not in pair:
                 raise ArgumentError(self, f'{pair!r} is not KEY=VALUE')
@@ -50,7 +52,7 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
         plain = key.removeprefix('+')
         if plain == key:
             check(cfg, key)
-        make_room(cfg, plain)
+        make_parents(cfg, plain)
         cfg.merge_from_dict({plain: options[key]})
 
 
@@ -95,27 +97,27 @@ def fail(cfg: Config, key: str, known: list[str]) -> None:
 
 
 def fail_used(cfg: Config, path: list[str]) -> None:
-    """Say what was made of a name that the config file used up."""
+    """Name the keys that got the value of a name inside the config file."""
     key = '.'.join(path)
     tree = {
         name: bare(value)
         for name, value in walk(cfg)
         if read_by_runner(cfg, name.split('.')[0])
     }
-    homes = [
+    places = [
         '.'.join([name, *path[1:]])
         for name, value in tree.items()
         if value == bare(cfg[path[0]])
     ] or [name for name in tree if name.endswith(f'.{key}')]
     raise UsageError(
         f'--cfg-options {key}: {path[0]} is only a name inside '
-        'the config file and already used up; set '
-        f'{" and ".join(homes) or "what was made of it"} instead'
+        'the config file and is not read any more; set '
+        f'{" and ".join(places) or "the keys that use it"} instead'
     )
 
 
-def make_room(cfg: Config, key: str) -> None:
-    """Put dicts in the place of None, and after lists, for a key below."""
+def make_parents(cfg: Config, key: str) -> None:
+    """Make the dicts of a new key, in place of None or after a list."""
     node = config_dict(cfg)
     for part in key.split('.')[:-1]:
         if isinstance(node, list | tuple):

@@ -42,7 +42,7 @@ EMPTY = (
     'metainfo.classes with the names in the annotation file, or for label '
     'maps img_suffix with the names of the images'
 )
-DEMO = 'to see a model learn from drawn images first: make train'
+DEMO = 'to see a model learn from synthetic images first: make train'
 
 
 def check_paths(cfg: Config, modes: tuple[str, ...]) -> None:
@@ -54,25 +54,25 @@ def check_paths(cfg: Config, modes: tuple[str, ...]) -> None:
     """
     for mode in modes:
         loader = cfg.get(f'{mode}_dataloader') or {}
-        for dataset in datasets(loader.get('dataset') or {}):
-            for path in files(dataset):
+        for dataset in dataset_configs(loader.get('dataset') or {}):
+            for path in paths_of(dataset):
                 check_path(path, dataset)
-            for path in evaluated(cfg.get(f'{mode}_evaluator')):
+            for path in metric_files(cfg.get(f'{mode}_evaluator')):
                 check_path(path, dataset)
 
 
-def datasets(cfg: Mapping) -> Iterator[Mapping]:
+def dataset_configs(cfg: Mapping) -> Iterator[Mapping]:
     """The data sets inside wrappers such as RepeatDataset."""
     if 'datasets' in cfg:
         for part in cfg['datasets']:
-            yield from datasets(part)
+            yield from dataset_configs(part)
     elif 'dataset' in cfg:
-        yield from datasets(cfg['dataset'])
+        yield from dataset_configs(cfg['dataset'])
     else:
         yield cfg
 
 
-def files(dataset: Mapping) -> Iterator[str]:
+def paths_of(dataset: Mapping) -> Iterator[str]:
     """The annotation file and image folders of a data set."""
     root = dataset.get('data_root') or ''
     prefixes = dataset.get('data_prefix')
@@ -84,7 +84,7 @@ def files(dataset: Mapping) -> Iterator[str]:
             yield os.path.join(root, part)
 
 
-def evaluated(evaluator: Any) -> Iterator[str]:
+def metric_files(evaluator: Any) -> Iterator[str]:
     """The annotation files of the metrics."""
     metrics = evaluator if isinstance(evaluator, list) else [evaluator]
     for metric in filter(None, metrics):
@@ -103,9 +103,9 @@ def check_path(path: str, dataset: Mapping) -> None:
     else:
         return
     source = SOURCES.get(dataset.get('type'))
-    remedies = [source, ELSEWHERE, DEMO] if source else [ELSEWHERE]
+    fixes = [source, ELSEWHERE, DEMO] if source else [ELSEWHERE]
     raise UsageError(
-        f'{path} {state} (looked for in {os.getcwd()}); {"; ".join(remedies)}.'
+        f'{path} {state} (looked for in {os.getcwd()}); {"; ".join(fixes)}.'
     )
 
 
@@ -113,8 +113,8 @@ def check_json_files(cfg: Config) -> None:
     """Name the annotation file that is not JSON, after something failed."""
     for mode in ('train', 'val', 'test'):
         loader = cfg.get(f'{mode}_dataloader') or {}
-        for dataset in datasets(loader.get('dataset') or {}):
-            for path in files(dataset):
+        for dataset in dataset_configs(loader.get('dataset') or {}):
+            for path in paths_of(dataset):
                 if path.endswith('.json') and os.path.isfile(path):
                     read_json(path)
 

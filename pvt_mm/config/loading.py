@@ -18,7 +18,7 @@ from .paths import SCOPE, config_path
 MOVED = {
     'pvt_mm.heads': 'pvt_mm.models.decode_heads',
     'pvt_mm.classification': 'pvt_mm.datasets and pvt_mm.evaluation',
-    'pvt_mm.engine.hooks.first_score': 'pvt_mm.engine.hooks.first_score_hook',
+    'pvt_mm.engine.hooks.first_score': 'pvt_mm.engine.hooks',
 }
 # Every other one was added to the config in a work dir by a run.
 ADDED = ('pvt_mm.engine.', 'pvt_mm.data_check.')
@@ -44,8 +44,8 @@ def load_config(name: str | os.PathLike) -> Config:
     except ImportError as error:
         # mmengine's own message lists all of sys.path
         reason = error.__cause__ or error.__context__ or error
-        module = str(getattr(reason, 'name', '') or '')
-        raise UsageError(f'{path}: {reason}; {import_fix(module)}') from error
+        fix = import_fix(str(reason))
+        raise UsageError(f'{path}: {reason}; {fix}') from error
     except Exception as error:  # a config is a program: it may raise any
         reason = str(error).split('\n')[0] or type(error).__name__
         near = nearest_file(reason)
@@ -76,10 +76,15 @@ def find_config(
     return find(name, filename)
 
 
-def import_fix(module: str) -> str:
+def import_fix(reason: str) -> str:
     """What to do about a module that a config imports and nobody has."""
+    found = re.search(r'pvt_mm\.[\w.]+', reason)
+    module = found[0] if found else ''
     if module in MOVED:
-        return f'since pvt_mm 0.2 it is {MOVED[module]}'
+        return (
+            f'since pvt_mm 0.2 it is {MOVED[module]}, and CHANGELOG.md lists '
+            'the classes with new names'
+        )
     if module.startswith(ADDED):
         return (
             'a run of pvt_mm 0.1 wrote this file: give the config that it '

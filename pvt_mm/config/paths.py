@@ -13,15 +13,15 @@ HOME = CONFIGS.parent
 
 
 def checkout(what: str) -> Path:
-    """The root of the checkout, for what can be written only there.
+    """The root of the checkout, for what a wheel does not have.
 
     Raises:
         UsageError: this package was installed from a wheel.
     """
     if HOME.name == '.mim':
         raise UsageError(
-            f'{what} writes pages of the project and needs a checkout of it '
-            f'(git clone), but pvt_mm is installed in {HOME.parent}'
+            f'{what} needs a checkout of the project (git clone), but pvt_mm '
+            f'is installed in {HOME.parent}'
         )
     return HOME
 

@@ -1,4 +1,4 @@
-"""Which keys a config has, and which ones it could have."""
+"""Walk over the keys of a config, and tell which keys it could have."""
 
 import inspect
 from collections.abc import Iterator, Mapping

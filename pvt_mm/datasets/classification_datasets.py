@@ -1,4 +1,4 @@
-"""Images with one label each: CIFAR-10, and a folder per class."""
+"""Data sets of image classification: CIFAR-10, and a folder per class."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ CIFAR10 = (
     'ship',
     'truck',
 )
-RECORD = 1 + 3 * 32 * 32  # bytes: a label, then the image in planes
+RECORD = 1 + 3 * 32 * 32  # bytes: a label, then the image (3, 32, 32)
 
 
 @DATASETS.register_module()
@@ -43,6 +43,11 @@ class Cifar10(BaseDataset):
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
+        """Images and labels, all in memory.
+
+        Raises:
+            UsageError: a file is missing or cut short.
+        """
         folder = Path(self.data_prefix['img'])
         files = sorted(folder.glob(self.pattern))
         if not files:
@@ -54,7 +59,11 @@ class Cifar10(BaseDataset):
 
 
 def read_records(file: Path) -> list[dict]:
-    """The images (32, 32, 3), BGR, and labels of one file."""
+    """Images (32, 32, 3) uint8, BGR, and labels of one file.
+
+    Raises:
+        UsageError: it is cut short or of another format.
+    """
     data = np.fromfile(file, np.uint8)
     if not data.size or data.size % RECORD:
         raise UsageError(
@@ -82,6 +91,11 @@ class ImageFolder(BaseDataset):
     """
 
     def load_data_list(self) -> list[dict]:
+        """Paths and labels; sets the classes of the metainfo.
+
+        Raises:
+            UsageError: no class has an image.
+        """
         root = Path(self.data_prefix['img_path'])
         folders = sorted(path for path in root.iterdir() if path.is_dir())
         self._metainfo['classes'] = tuple(path.name for path in folders)

@@ -1,4 +1,4 @@
-"""Cut and resize images for classification."""
+"""Transforms of image classification: crop, resize, pack."""
 
 import math
 import random
@@ -17,6 +17,8 @@ TRIES = 10
 class RandomResizedCrop(BaseTransform):
     """A random part of the image, resized to a square (bicubic).
 
+    The training augmentation of GoogLeNet (arXiv:1409.4842, section 6).
+
     Args:
         size: side of the square in pixels.
         area: range of the part's share of the image.
@@ -32,6 +34,7 @@ class RandomResizedCrop(BaseTransform):
         self.size, self.area, self.aspect = size, area, aspect
 
     def transform(self, results: dict) -> dict:
+        """img (H, W, 3) -> (size, size, 3)"""
         image = results['img']
         x, y, w, h = self.part(*image.shape[:2])
         image = image[y : y + h, x : x + w]
@@ -72,6 +75,7 @@ class ResizeShort(BaseTransform):
         self.edge, self.crop = edge, crop
 
     def transform(self, results: dict) -> dict:
+        """img (H, W, 3) -> (crop, crop, 3)"""
         image = results['img']
         height, width = image.shape[:2]
         scale = self.edge / min(height, width)
@@ -90,9 +94,10 @@ class ResizeShort(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackLabelled(BaseTransform):
-    """Image (H, W, C) and label -> inputs (C, H, W) and labels."""
+    """Give the image and its label to the classifier."""
 
     def transform(self, results: dict) -> dict:
+        """img (H, W, C) and gt_label -> inputs (C, H, W) and labels"""
         image = results['img'].transpose(2, 0, 1).copy()
         return {
             'inputs': torch.from_numpy(image),
@@ -101,7 +106,7 @@ class PackLabelled(BaseTransform):
 
 
 def resize(image: ndarray, width: int, height: int) -> ndarray:
-    """Bicubic with Pillow: it smooths when it shrinks, OpenCV does not."""
+    """Bicubic, with Pillow: it smooths when it shrinks, OpenCV does not."""
     return imresize(
         image, (width, height), interpolation='bicubic', backend='pillow'
     )

@@ -19,7 +19,7 @@ def sign(value: float) -> float:
 
 
 def geometry() -> dict:
-    """How pixels are filled in where an image was moved or turned."""
+    """Fill and interpolation for images that are moved or rotated."""
     return {
         'border_value': FILL,
         'interpolation': random.choice(('bilinear', 'bicubic')),
@@ -27,19 +27,19 @@ def geometry() -> dict:
 
 
 def blend(function: Callable) -> Callable:
-    """Weaken or strengthen a property by up to 90 %."""
+    """An operation that changes a property of an image by up to 90 %."""
     return lambda image, m: function(image, 1 + sign(0.9 * m))
 
 
 def shear(direction: str) -> Callable:
-    """Up to 0.3."""
+    """An operation that shears by up to 0.3."""
     return lambda image, m: ops.imshear(
         image, sign(0.3 * m), direction, **geometry()
     )
 
 
 def translate(direction: str) -> Callable:
-    """Up to 45 % of the side."""
+    """An operation that moves an image by up to 45 % of its side."""
     axis = int(direction == 'horizontal')
     return lambda image, m: ops.imtranslate(
         image, sign(0.45 * m) * image.shape[axis], direction, **geometry()
@@ -47,12 +47,12 @@ def translate(direction: str) -> Callable:
 
 
 def rotate(image: ndarray, m: float) -> ndarray:
-    """Up to 30 degrees."""
+    """Rotate by up to 30 degrees."""
     return ops.imrotate(image, sign(30 * m), **geometry())
 
 
 def solarize_add(image: ndarray, m: float) -> ndarray:
-    """Brighten what is dark, by up to 110."""
+    """Brighten pixels below 128 by up to 110."""
     brighter = np.clip(image.astype(int) + int(110 * m), 0, 255)
     return np.where(image < 128, brighter, image).astype(np.uint8)
 
@@ -96,6 +96,7 @@ class RandAugment(BaseTransform):
         self.level, self.std, self.count = level, std, count
 
     def transform(self, results: dict) -> dict:
+        """img (H, W, 3) uint8 -> the same shape"""
         for operation in random.choices(OPERATIONS, k=self.count):
             level = random.gauss(self.level, self.std)
             strength = min(max(level, 0), HIGHEST) / HIGHEST

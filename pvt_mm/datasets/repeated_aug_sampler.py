@@ -1,4 +1,4 @@
-"""Repeated augmentation: the same image several times in one epoch."""
+"""Sample each image several times in an epoch: repeated augmentation."""
 
 import math
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ from mmengine.registry import DATA_SAMPLERS
 
 @DATA_SAMPLERS.register_module()
 class RepeatedAugSampler(DefaultSampler):
-    """Each image drawn comes ``repeats`` times, to different processes.
+    """Samples each image ``repeats`` times, in different processes.
 
-    An epoch stays as long as before, so it sees 1/repeats of the images
+    The length of an epoch does not change, so it has 1/repeats of the images
     (arXiv:1902.05509; DeiT, arXiv:2012.12877).
 
     Args:
-        dataset: what indices are drawn for.
+        dataset: whose indices are sampled.
         repeats: copies of each image.
-        seed: the same in all processes; drawn if None.
+        seed: the same in all processes; random if None.
     """
 
     def __init__(

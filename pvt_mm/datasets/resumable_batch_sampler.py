@@ -1,4 +1,4 @@
-"""Batches that know their place in the run."""
+"""Sample batches that have a seed each, so that a run can be resumed."""
 
 import os
 import random
@@ -20,7 +20,7 @@ STRIDE = 1_000_003  # a prime, so that seeds of two runs do not meet
 
 
 class SeededBatch(list):
-    """Indices of a batch, with the seed of what is drawn for its images."""
+    """Indices of a batch, with the seed of the transforms of its images."""
 
     seed: int
 
@@ -29,12 +29,12 @@ class SeededBatch(list):
 class ResumableBatchSampler(BatchSampler):
     """Batches of another batch sampler, each with a seed from its number.
 
-    What the transforms draw depends on the batch, not on the worker or on
-    the batches before it. So a run can go on anywhere without reading
-    images again, with any number of workers.
+    Random numbers of the transforms depend on the batch, not on the worker
+    or on the batches before it. So a run can resume at any batch without
+    reading images again, with any number of workers.
 
     Args:
-        sampler: gives indices, and has the data set.
+        sampler: samples indices; has the attribute dataset.
         batch_size: images per batch.
         inner: config of the batch sampler; torch's if None.
         drop_last: leave out an incomplete last batch; torch's only.
@@ -54,7 +54,7 @@ class ResumableBatchSampler(BatchSampler):
         dataset.__getitems__ = partial(seeded_items, dataset)
 
     def build(self) -> BatchSampler:
-        """A batch sampler that has not begun."""
+        """A new batch sampler at its first batch."""
         sampler = self.sampler
         if self.inner is None:
             return BatchSampler(sampler, self.batch_size, self.drop_last)
@@ -65,17 +65,17 @@ class ResumableBatchSampler(BatchSampler):
         return len(self.build())
 
     def divide(self, iteration: int) -> tuple[int, int]:
-        """Passes through the data set, and batches of the next one."""
+        """Iteration -> complete epochs, and batches of the next one."""
         if isinstance(self.sampler, InfiniteSampler):
             return 0, iteration
         return divmod(iteration, len(self))
 
     def go_to(self, iteration: int, skip: int = 0) -> None:
-        """Set what the next pass begins with.
+        """Set where the next epoch begins.
 
         Args:
             iteration: number of its first batch in the run.
-            skip: batches of this pass that are left out.
+            skip: batches of this epoch that are left out.
         """
         self.place, self.skip = iteration, skip
 
@@ -93,10 +93,9 @@ class ResumableBatchSampler(BatchSampler):
 
 
 def seeded_items(dataset: Any, batch: SeededBatch) -> list:
-    """The items of a batch; torch's data loader calls this, also in workers.
+    """The items of a batch, one per index, after setting its seed.
 
-    Returns:
-        One item for each index.
+    torch's data loader calls this, also in workers.
     """
     if get_worker_info():
         # a terminal and torchrun send signals to the trainer's whole group;

@@ -1,4 +1,4 @@
-"""The command line of tools/web_demo.py."""
+"""The command ``pvt_mm demo``."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             'pvt_mm[demo])'
         )
     models = Models(choose(args), args.device)
-    models.predictor(next(iter(models.runs)))  # a fault is said now
+    models.predictor(next(iter(models.runs)))  # errors before the page opens
     from .page import make_page
 
     page = make_page(models)

@@ -1,4 +1,4 @@
-"""The function behind the button; it knows no browser."""
+"""The models of the demo page: choose one, run it on an image, draw."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..inference import Predictor
-from ..inference.results import Result, infer_items, label_map, paint
+from ..inference.results import Result, draw_result, infer_items, label_map
 from ..inference.sources import Item
 
 UPLOAD = 'the uploaded image'  # what messages call it
@@ -38,7 +38,7 @@ class Models:
     """The models of a page; the one in use stays in memory.
 
     Args:
-        runs: config and weights by the name that is shown.
+        runs: name that is shown -> config and weights.
         device: cpu, cuda or cuda:N; None for a GPU if there is one.
     """
 
@@ -69,7 +69,7 @@ class Models:
             score: objects below are left out.
 
         Returns:
-            the painted image, RGB (H', W', 3), and rows of class and score
+            the picture, RGB (H', W', 3), and rows of class and score
             (label maps: class and share of the pixels).
 
         Raises:
@@ -85,7 +85,7 @@ class Models:
         if result.sample is None:
             raise UsageError(result.fault)
         rows = list_found(result, predictor)
-        return paint(result, predictor)[..., ::-1], rows
+        return draw_result(result, predictor)[..., ::-1], rows
 
 
 def list_found(result: Result, predictor: Predictor) -> list[list]:

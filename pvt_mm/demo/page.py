@@ -1,4 +1,4 @@
-"""The page itself, of gradio's parts."""
+"""The demo page, built with gradio."""
 
 import gradio
 
@@ -7,7 +7,7 @@ from .models import Models
 
 
 def make_page(models: Models) -> gradio.Blocks:
-    """An image, a model and a threshold; a painted image and a table."""
+    """An image, a model and a threshold -> a picture and a table."""
 
     def show(image, name, score):
         try:

@@ -1,1 +1,1 @@
-"""Says what is wrong with the installed libraries and how to mend it."""
+"""Find what is wrong with the installed libraries and how to fix it."""

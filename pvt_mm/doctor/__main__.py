@@ -1,4 +1,4 @@
-"""python -m pvt_mm.doctor [CHECK ...]; exit status 1 if one is broken."""
+"""Check the installed libraries; exit status 1 if one is broken."""
 
 import argparse
 
@@ -7,9 +7,8 @@ from .examine import examine
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        'python -m pvt_mm.doctor', description=__doc__
-    )
+    """Run the checks named on the command line, or all -> exit status."""
+    parser = argparse.ArgumentParser('pvt_mm doctor', description=__doc__)
     parser.add_argument(
         'checks', nargs='*', metavar='CHECK', help=', '.join(CHECKS)
     )

@@ -1,4 +1,4 @@
-"""Known conflicts: how they show, what is wrong, the line that mends it."""
+"""Known conflicts of libraries: pattern of the error, cause and fix."""
 
 BUILD = (
     "pip uninstall -y mmcv mmcv-lite; pip install 'setuptools<81' wheel ninja "
@@ -13,7 +13,7 @@ ONEDL = {
     'mmdet==3.3.0': 'onedl-mmdetection==3.5.1',
     'mmsegmentation==1.2.2': 'onedl-mmsegmentation==1.4.2',
 }
-# What a failed check writes -> what is wrong, the line that mends it.
+# Pattern in the output of a failed check, cause, command that fixes it.
 CONFLICTS = (
     (
         r"No module named 'mmcv\._ext'",

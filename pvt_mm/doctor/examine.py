@@ -1,4 +1,4 @@
-"""Runs checks and prints their findings; standard library only."""
+"""Run the checks and print their findings; standard library only."""
 
 import importlib.util
 import re
@@ -25,9 +25,13 @@ DISTRIBUTIONS = {
 
 
 def examine(names: Iterable[str]) -> int:
-    """Prints versions and the finding of each check -> exit status."""
+    """Print versions and the finding of each check -> exit status.
+
+    Args:
+        names: of the checks, as in CHECKS.
+    """
     print_versions()
-    findings = [*mixtures(), *untried(), *run_checks(names)]
+    findings = [*mixtures(), *untested(), *run_checks(names)]
     print(*findings, sep='\n')
     count = sum(finding.startswith('BROKEN') for finding in findings)
     print(f'{count} broken' if count else 'nothing is broken')
@@ -46,6 +50,7 @@ def installed(distributions: Iterable[str]) -> dict[str, str]:
 
 
 def print_versions() -> None:
+    """Print Python's version and those of the libraries, a line each."""
     print(f'{"python":12}{sys.version.split()[0]}  {sys.executable}')
     for name, distributions in DISTRIBUTIONS.items():
         found = installed(distributions).items()
@@ -53,7 +58,7 @@ def print_versions() -> None:
         print(f'{name:12}{text or "not installed"}')
 
 
-def mixtures() -> Iterable[str]:
+def mixtures() -> Iterator[str]:
     """Findings about distributions that overwrite or ignore each other."""
     forks = {}
     for name, distributions in DISTRIBUTIONS.items():
@@ -75,8 +80,8 @@ def mixtures() -> Iterable[str]:
         )
 
 
-def untried() -> Iterator[str]:
-    """Notes on MM libraries in versions that we do not pin."""
+def untested() -> Iterator[str]:
+    """Notes on MM libraries in other versions than those of setup.py."""
     try:
         lines = metadata.requires('pvt_mm') or ()
     except metadata.PackageNotFoundError:  # run from a folder of sources
@@ -86,12 +91,12 @@ def untried() -> Iterator[str]:
         for there, version in installed(distributions).items():
             if pins.get(there, version) != version:
                 yield (
-                    f'note    {name}: tried with {there} {pins[there]}, '
+                    f'note    {name}: tested with {there} {pins[there]}, '
                     f'not with {version}'
                 )
 
 
-def run_checks(names: Iterable[str]) -> Iterable[str]:
+def run_checks(names: Iterable[str]) -> Iterator[str]:
     """Findings of the checks, in order, two processes at a time."""
     wanted = [name for name in names if not is_absent(name)]
     with ThreadPoolExecutor(2) as pool:
@@ -103,11 +108,9 @@ def run_checks(names: Iterable[str]) -> Iterable[str]:
         elif not errors[name]:
             yield f'ok      {name}'
         else:
-            wrong, remedy = diagnose(errors[name])
+            wrong, fix = diagnose(errors[name])
             again = first.setdefault(wrong, name) != name
-            yield broken(
-                name, wrong, f'as {first[wrong]}' if again else remedy
-            )
+            yield broken(name, wrong, f'as {first[wrong]}' if again else fix)
 
 
 def is_absent(name: str) -> bool:
@@ -117,7 +120,7 @@ def is_absent(name: str) -> bool:
 
 
 def run_check(name: str) -> str:
-    """Runs one check -> what it wrote when it failed, or nothing."""
+    """Run one check -> its error output if it failed, else ''."""
     process = subprocess.run(
         [sys.executable, '-c', CHECKS[name]], capture_output=True, text=True
     )
@@ -128,29 +131,30 @@ def run_check(name: str) -> str:
 
 
 def diagnose(error: str) -> tuple[str, str]:
-    """What a check wrote -> what is wrong, and the line that mends it."""
-    for pattern, wrong, remedy in CONFLICTS:
+    """Error output of a check -> cause, and the command that fixes it."""
+    for pattern, wrong, fix in CONFLICTS:
         match = re.search(pattern, error)
         if match:
-            return match.expand(wrong), in_family(match.expand(remedy))
+            return match.expand(wrong), for_installed(match.expand(fix))
     return error.strip().splitlines()[-1], 'no conflict we know of'
 
 
 def known_conflict(error: str) -> str | None:
-    """What is wrong and its fix, in one sentence; None if it is not known."""
+    """Error message -> cause and fix in one sentence; None if unknown."""
     if not any(re.search(pattern, error) for pattern, *_ in CONFLICTS):
         return None
     return '; fix: '.join(diagnose(error))
 
 
-def in_family(remedy: str) -> str:
-    """A remedy in the words of the family of distributions that is here."""
+def for_installed(fix: str) -> str:
+    """A fix, with the names of the distributions that are installed."""
     family = [name for names in DISTRIBUTIONS.values() for name in names]
     if any(name.startswith('onedl-') for name in installed(family)):
         for upstream, fork in ONEDL.items():
-            remedy = remedy.replace(upstream, fork)
-    return remedy
+            fix = fix.replace(upstream, fork)
+    return fix
 
 
-def broken(name: str, wrong: str, remedy: str) -> str:
-    return f'BROKEN  {name}: {wrong}\n        mend: {remedy}'
+def broken(name: str, wrong: str, fix: str) -> str:
+    """The finding of a failed check, in two lines."""
+    return f'BROKEN  {name}: {wrong}\n        fix: {fix}'

@@ -1,1 +1,1 @@
-"""From a command line to a run: options, checks, processes, checkpoints."""
+"""Train and test a model: its config, processes, checks and hooks."""

@@ -29,7 +29,7 @@ FLOAT32 = (
     'mmdet.models.roi_heads.roi_extractors.',
     'mmseg.models.losses.',
 )
-# What leaves these goes to assigners, NMS and losses.
+# The results of these go to assigners, NMS and losses.
 FLOAT32_RESULT = (
     'mmdet.models.dense_heads.',
     'mmdet.models.roi_heads.bbox_heads.',

@@ -1,4 +1,4 @@
-"""Keep to the recipe's total batch, whatever the number of processes."""
+"""Fit a run to the total batch that its learning rate was made for."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,7 +21,7 @@ def default_policy(options: Mapping[str, Any]) -> str:
 
 
 def fit_batch(cfg: Config, processes: int, policy: str) -> None:
-    """Make up for a total batch that is not the recipe's, and say so.
+    """Make up for a total batch that is not the recipe's, and log how.
 
     Args:
         cfg: the config of a training run; its ``auto_scale_lr`` tells the
@@ -60,7 +60,7 @@ def fit_batch(cfg: Config, processes: int, policy: str) -> None:
 
 
 def plan(cfg: Config, total: int, wanted: int, policy: str) -> str:
-    """Change the config; what was done, in words."""
+    """Change the config -> what was done, for the log."""
     if total == wanted:
         return 'as the recipe.'
     if cfg.auto_scale_lr.get('enable'):

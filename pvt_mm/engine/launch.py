@@ -1,4 +1,4 @@
-"""One process or many, on GPUs or on the CPU alone."""
+"""Join the processes of a run, on GPUs or on the CPU."""
 
 import os
 from collections.abc import MutableMapping
@@ -92,7 +92,7 @@ def replace_sync_bn(model: MutableMapping[str, Any]) -> int:
 
 
 def max_over_processes(number: int) -> int:
-    """The largest of the processes' numbers, as all of them get to know it."""
+    """The largest of the numbers of all processes, in each of them."""
     if get_world_size() == 1:
         return number
     largest = torch.tensor(number)

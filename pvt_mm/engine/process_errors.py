@@ -17,7 +17,7 @@ PEER = re.compile(
 
 
 def explain(error: BaseException | None) -> str | None:
-    """What happened and what to do; None for a fault in the code itself."""
+    """What happened and what to do; None if no other process is involved."""
     # torch's handler raises in the middle of anything, also of this
     ignore_dead_workers()
     # where it did, what it interrupted may have raised another error

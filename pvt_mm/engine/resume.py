@@ -1,4 +1,4 @@
-"""Which checkpoint an interrupted run goes on from."""
+"""Find the checkpoint that a run is resumed from."""
 
 import os
 import zipfile
@@ -39,7 +39,7 @@ def last_checkpoint(work_dir: str) -> str | None:
     for path in reversed(found):
         if is_whole(path):
             return str(path)
-        print_log(f'--resume: {path} is damaged and is passed over.')
+        print_log(f'--resume: {path} is damaged: the one before it is used.')
     if found:
         raise UsageError(
             f'--resume: none of the {len(found)} checkpoints in {work_dir} '

@@ -96,7 +96,7 @@ def train(argv: Sequence[str] | None = None) -> None:
         allow_partial_weights(cfg)
         changes.note('--allow-partial-weights')
     add_run_hooks(cfg)
-    changes.note('hooks that make a run resumable')
+    changes.note('run hooks')
     if args.deterministic:
         make_deterministic(cfg)
         changes.note('--deterministic')

@@ -1,4 +1,4 @@
-"""Scores that the OpenMMLab libraries lack, and scores per class."""
+"""Accuracy of classifiers, scores per class and confusion matrices."""
 
 from .accuracy import TopAccuracy
 

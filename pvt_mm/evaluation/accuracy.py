@@ -1,4 +1,4 @@
-"""How often the right class is among the best scores."""
+"""Top-1 and top-5 accuracy of a classifier."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,20 +10,17 @@ from torch import Tensor
 
 @METRICS.register_module()
 class TopAccuracy(BaseMetric):
-    """Top-1 and top-5 accuracy in percent.
-
-    ``process`` takes what PyramidClassifier predicts: scores
-    (B, num_classes) and labels (B,). With five classes or fewer there is no
-    top-5.
-    """
+    """Top-1 and top-5 accuracy in percent; top-5 from 5 classes on."""
 
     def process(self, data_batch: Any, data_samples: Sequence[Tensor]) -> None:
+        """Add a batch: scores (B, num_classes), labels (B,)"""
         scores, labels = data_samples
         best = scores.topk(min(5, scores.shape[1])).indices.cpu()
         hits = best == labels.cpu()[:, None]
         self.results += [row.tolist() for row in hits]
 
     def compute_metrics(self, results: list) -> dict[str, float]:
+        """Hits of each image, the best score first -> top1, top5"""
         scores = {'top1': 100 * sum(row[0] for row in results) / len(results)}
         if len(results[0]) == 5:
             scores['top5'] = 100 * sum(map(any, results)) / len(results)

@@ -1,6 +1,6 @@
-"""Predictions of a test run beside the truth: which class is taken for which.
+"""Confusion matrix and scores per class of the predictions of a test run.
 
-Scores per class come from the MM libraries' own metrics.
+The scores come from mmdet's and mmseg's own metrics.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,11 +22,11 @@ SCORES = {'bbox': 'box AP', 'segm': 'mask AP'}
 def detections(
     dataset: Any, results: Sequence[Mapping], score: float, iou: float
 ) -> np.ndarray:
-    """Objects by true class and found class.
+    """The confusion matrix of a detector.
 
-    A found object, the best score first, takes the true object that it
-    overlaps most, of whatever class. One that lies on a crowd counts
-    nowhere.
+    A found object, the best score first, is matched with the true object
+    that it overlaps most, whatever its class. One that lies on a crowd is
+    not counted.
 
     Args:
         dataset: mmdet's test data set, built.
@@ -37,6 +37,9 @@ def detections(
     Returns:
         int64 (classes + 1, classes + 1), true by found; the last row is of
         no object, the last column of objects that were not found
+
+    Raises:
+        UsageError: the predictions are of other images.
     """
     classes = len(dataset.metainfo['classes'])
     matrix = np.zeros((classes + 1, classes + 1), np.int64)
@@ -50,14 +53,24 @@ def detections(
             )
         pairs = match(truths[result['img_id']], result, score, iou)
         for true, found in pairs:
-            matrix[true, found] += 1  # -1, for none, is the last place
+            matrix[true, found] += 1  # -1, for none, is the last index
     return matrix
 
 
 def match(
     truth: Sequence[Mapping], result: Mapping, score: float, iou: float
 ) -> Iterator[tuple[int, int]]:
-    """(true class, found class) of each object of an image; -1 for none."""
+    """Match the found objects of an image with the true ones.
+
+    Args:
+        truth: instances of mmdet's data set.
+        result: prediction with scores (N,), bboxes (N, 4), labels (N,).
+        score: found objects below are left out.
+        iou: least overlap of two boxes that are the same object.
+
+    Returns:
+        (true class, found class) of each object; -1 for none
+    """
     found = result['pred_instances']
     keep = found['scores'] >= score
     order = found['scores'][keep].argsort(descending=True, stable=True)
@@ -108,7 +121,7 @@ def average_precision(
 
 
 def label_maps(dataset: Any, folder: Path) -> np.ndarray:
-    """Pixels by true class and found class.
+    """The confusion matrix of a segmentor, in pixels.
 
     Args:
         dataset: mmseg's test data set, built.
@@ -117,6 +130,9 @@ def label_maps(dataset: Any, folder: Path) -> np.ndarray:
 
     Returns:
         int64 (classes, classes), true by found
+
+    Raises:
+        UsageError: a label map is missing, or is of another image or config.
     """
     from mmseg.datasets.transforms import LoadAnnotations
 
@@ -148,7 +164,11 @@ def label_maps(dataset: Any, folder: Path) -> np.ndarray:
 
 
 def intersections(matrix: np.ndarray) -> dict[str, list[float]]:
-    """IoU and accuracy per class in percent, from mmseg's IoUMetric."""
+    """IoU and accuracy per class in percent, from mmseg's IoUMetric.
+
+    Args:
+        matrix: pixels (classes, classes), true by found.
+    """
     from mmseg.evaluation import IoUMetric
 
     hits = matrix.diagonal().copy()
@@ -166,7 +186,7 @@ def intersections(matrix: np.ndarray) -> dict[str, list[float]]:
 def table(
     names: Sequence[str], columns: Mapping[str, Sequence]
 ) -> Iterable[list[str]]:
-    """Rows of text: a head, then a class each, then the mean."""
+    """Rows of text: the head, one per class, the mean of scores (%)."""
     yield ['class', *columns]
     for name, *values in zip(names, *columns.values(), strict=True):
         yield [name, *map(number, values)]

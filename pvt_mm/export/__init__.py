@@ -1,1 +1,1 @@
-"""Models as files that need no pvt_mm: torch.export and ONNX."""
+"""Export models with torch.export and to ONNX."""

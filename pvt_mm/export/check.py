@@ -1,4 +1,4 @@
-"""Does a file give what the model gives, and how fast is it?"""
+"""Compare an exported file with its model: results and latency."""
 
 import io
 import time
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from .program import quiet
-from .subject import Subject
+from .target import Target
 
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 
-LIMIT = 1e-4  # of the largest value of a result
-# Pixels more than the smallest image has.
+LIMIT = 1e-4  # allowed difference, relative to the largest value
+# Pixels added to the smallest height and width.
 MORE = ((0, 0), (11, 139), (32, 64), (37, 71), (160, 160))
 
 
 def runner(data: bytes, suffix: str) -> Run:
-    """A function that runs a file's program on the CPU.
+    """A function that runs an exported file on the CPU.
 
     Args:
         data: content of the file.
@@ -45,7 +45,11 @@ def runner(data: bytes, suffix: str) -> Run:
 
 @torch.no_grad()
 def outputs(model: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
-    """What a model gives, always as a tuple."""
+    """Run a model -> its results as a tuple.
+
+    Shape:
+        image (B, C, H, W)
+    """
     result = model(image)
     return (result,) if isinstance(result, Tensor) else tuple(result)
 
@@ -53,7 +57,7 @@ def outputs(model: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
 def shapes(
     channels: int, size: tuple[int, int] | None, smallest: int
 ) -> list[tuple[int, ...]]:
-    """Of images to compare with; that size only, if there is one."""
+    """Shapes (B, C, H, W) to compare at; of a fixed size only that one."""
     if size:
         return [(1, channels, *size)]
     return [
@@ -64,7 +68,13 @@ def shapes(
 
 
 def difference(model: nn.Module, run: Run, shape: tuple[int, ...]) -> float:
-    """The largest difference, as a share of the largest value."""
+    """The largest difference of results, relative to the largest value.
+
+    Args:
+        model: that was exported.
+        run: runs the file.
+        shape: (B, C, H, W) of the random image.
+    """
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(shape, generator=generator)
     pairs = zip(outputs(model, image), run(image), strict=True)
@@ -72,14 +82,14 @@ def difference(model: nn.Module, run: Run, shape: tuple[int, ...]) -> float:
 
 
 def apart(ours: Tensor, theirs: Tensor) -> float:
-    """The difference of two tensors; infinite for other shapes."""
+    """Relative difference of two tensors; infinite for other shapes."""
     if ours.shape != theirs.shape:
         return float('inf')
     return float((ours - theirs).abs().max() / ours.abs().max())
 
 
 def latency(run: Run, image: Tensor, times: int = 5) -> float:
-    """Seconds of a call, the median after one that does not count."""
+    """Seconds of a call: the median of `times` after one warm-up."""
     run(image)
     seconds = []
     for _ in range(times):
@@ -90,21 +100,21 @@ def latency(run: Run, image: Tensor, times: int = 5) -> float:
 
 
 def compare(
-    found: Subject,
+    found: Target,
     run: Run,
     size: tuple[int, int] | None,
     timed: tuple[int, int],
 ) -> Iterator[str]:
-    """Lines on how equal and how fast a file is.
+    """Compare a file with its model -> lines on difference and latency.
 
     Args:
         found: what was exported.
-        run: calls the file's program.
-        size: of the only image; None for any.
-        timed: of the image for the latency.
+        run: runs the file.
+        size: fixed height and width; None for any.
+        timed: height and width of the image for the latency.
 
     Raises:
-        UsageError: it gives something else than the model.
+        UsageError: the results differ by more than LIMIT.
     """
     channels, worst = found.backbone.in_channels, 0.0
     wanted = shapes(channels, size, found.smallest)

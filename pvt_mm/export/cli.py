@@ -1,4 +1,4 @@
-"""The command line of tools/export.py."""
+"""``pvt_mm export``: write a model as an ONNX or .pt2 file."""
 
 import argparse
 import tempfile
@@ -11,14 +11,14 @@ from ..config.arguments import command_parser
 from ..errors import UsageError
 from .check import compare, runner
 from .program import to_onnx, to_pt2, trace
-from .subject import Subject, subject
+from .target import Target, load_target
 
-# What a kind of file needs beside torch, to be written and to be run.
+# Libraries that a kind of file needs to be written, and to be run.
 NEEDS = {'.onnx': (['onnx', 'onnxscript'], ['onnxruntime']), '.pt2': ([], [])}
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """The options of the command."""
     p = command_parser(
         'Write a backbone, or the model of a config, as a file '
         'that runs without pvt_mm: normalized images -> maps or logits.'
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = Path(args.out)
     check_out(out, args.force)
     check_libraries(out.suffix, args.check)
-    found = subject(args.target, args.weights)
+    found = load_target(args.target, args.weights)
     size = check_size(found, tuple(args.size), args.fixed)
     for remark in found.remarks:
         print(remark)
@@ -78,14 +78,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         AtomicBackend().put(data, out)
     except OSError as error:
         raise UsageError(
-            f'{out} could not be written ({error.strerror}): make room, or '
-            'choose another --out'
+            f'{out} could not be written ({error.strerror}): free some space, '
+            'or choose another --out'
         ) from error
     print(f'{out}: {", ".join(found.outputs)}; {len(data) / 2**20:.1f} MiB')
 
 
 def check_out(out: Path, force: bool) -> None:
-    """Stop before the work if its result could not be written."""
+    """Stop before the export if the file cannot be written.
+
+    Raises:
+        UsageError: wrong suffix, an existing file, no such folder, or a
+            folder without permission to write.
+    """
     if out.suffix not in NEEDS:
         raise UsageError(f'--out {out} must end with .onnx or .pt2')
     if out.exists() and not force:
@@ -103,7 +108,11 @@ def check_out(out: Path, force: bool) -> None:
 
 
 def check_libraries(suffix: str, check: bool) -> None:
-    """Stop if a library is missing."""
+    """Stop if a library is missing.
+
+    Raises:
+        UsageError: names the missing libraries.
+    """
     write, run = NEEDS[suffix]
     wanted = [*write, *(run if check else [])]
     missing = [name for name in wanted if find_spec(name) is None]
@@ -115,9 +124,13 @@ def check_libraries(suffix: str, check: bool) -> None:
 
 
 def check_size(
-    found: Subject, size: tuple[int, int], fixed: bool
+    found: Target, size: tuple[int, int], fixed: bool
 ) -> tuple[int, int] | None:
-    """The only size of the image, or None for any."""
+    """Height and width of a fixed image; None for any size.
+
+    Raises:
+        UsageError: the size is too small for the model.
+    """
     least = found.backbone.smallest if fixed else found.smallest
     if min(size) < least:
         raise UsageError(
@@ -126,13 +139,13 @@ def check_size(
     return size if fixed else None
 
 
-def export(found: Subject, suffix: str, size: tuple[int, int] | None) -> bytes:
+def export(found: Target, suffix: str, size: tuple[int, int] | None) -> bytes:
     """The content of the file.
 
     Args:
         found: what is exported.
         suffix: .onnx or .pt2.
-        size: of the only image; None for any.
+        size: fixed height and width; None for any.
     """
     channels = found.backbone.in_channels
     sides = f'{size[0]}, {size[1]}' if size else 'H, W'

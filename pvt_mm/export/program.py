@@ -1,4 +1,4 @@
-"""A model -> a program -> the bytes of a file."""
+"""Trace a model with torch.export and write the program as a file."""
 
 import io
 import json
@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from .prepare import exportable
+from .replacements import exportable
 
-# Below it a map or the keys of an attention have one cell at a side, for
-# which PyTorch's exporter wants a program of its own.
-SMALLEST = 64  # pixels: two cells of stride 32
+# Pixels of a side, two cells of stride 32: PyTorch's exporter specializes a
+# program to maps and keys of one cell.
+SMALLEST = 64
 ABOUT = 'about.json'  # entry of a .pt2 file; ONNX has a field per name
 AXES = {0: 'batch', 2: 'height', 3: 'width'}
 
@@ -27,16 +27,16 @@ def trace(
     size: tuple[int, int] | None,
     smallest: int = SMALLEST,
 ) -> ExportedProgram:
-    """The program of a model.
+    """Trace a model for inference.
 
     Args:
         model: for images (B, channels, H, W), in evaluation mode.
         channels: of the image.
-        size: the only height and width, for batches of one; None for any
-            batch and any size from the smallest on.
-        smallest: height and width.
+        size: fixed height and width, for batches of one; None for any
+            batch and any size from `smallest` on.
+        smallest: height and width in pixels.
     """
-    # any size from the smallest on gives the same program
+    # which size is traced makes no difference to a dynamic program
     traced = (smallest * 3 // 2, smallest * 5 // 2)
     image = torch.zeros(1 if size else 2, channels, *(size or traced))
     side = Dim.DYNAMIC(min=smallest)
@@ -51,7 +51,7 @@ def trace(
 
 
 def to_pt2(program: ExportedProgram, about: Mapping[str, Any]) -> bytes:
-    """The content of a .pt2 file, for torch.export.load."""
+    """The content of a .pt2 file; `about` is its entry about.json."""
     file = io.BytesIO()
     with quiet():
         torch.export.save(
@@ -63,7 +63,13 @@ def to_pt2(program: ExportedProgram, about: Mapping[str, Any]) -> bytes:
 def to_onnx(
     program: ExportedProgram, about: Mapping[str, Any], names: Sequence[str]
 ) -> bytes:
-    """The content of an .onnx file; lists are JSON in its metadata."""
+    """The content of an .onnx file; `about` is its metadata, lists as JSON.
+
+    Args:
+        program: of trace.
+        about: what the file says of the model.
+        names: of the outputs.
+    """
     dynamic = bool(program.range_constraints)
     with quiet():
         made = torch.onnx.export(
@@ -87,7 +93,7 @@ def to_onnx(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what the exporters say of their own insides."""
+    """Without the exporters' warnings about their own internals."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""The command line of tools/infer.py."""
+"""The command ``pvt_mm infer``."""
 
 import argparse
 import sys
@@ -10,9 +10,9 @@ from rich.progress import track
 from ..config.arguments import add_cfg_options, command_parser, count, share
 from ..errors import UsageError
 from .coco import Ids, describe, objects
-from .output import CODECS, Film, Folder, check_names
+from .output import CODECS, AtomicVideo, Folder, check_names
 from .predictor import Predictor
-from .results import Result, infer_items, paint
+from .results import Result, draw_result, infer_items
 from .sources import Video, open_source
 
 OUT = Path('work_dirs/infer')
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     p = command_parser(
         'Run a trained detector or segmentor on images or a '
-        'video; keep pictures, and results as JSON or label maps.'
+        'video; write pictures, and results as JSON or label maps.'
     )
     p.add_argument('config', help='config file, for example configs/NAME.py')
     p.add_argument('weights', help='weights of the whole model')
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Infer what the command line names.
+    """Run a model on the source that the command line names.
 
     Raises:
         UsageError: something cannot be used; what could be is kept.
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = Folder(args.out, predictor.names, numbers)
     results = infer_items(predictor, source, args.score, args.batch_size)
     results = track(results, args.source, total=len(source))
-    bad = keep_all(results, predictor, source, folder, ids)
+    bad = write_results(results, predictor, source, folder, ids)
     good = len(folder.images)
     print(f'{good} images, {len(folder.results)} results: {args.out}')
     if bad:
@@ -82,45 +82,47 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UsageError(fault)
 
 
-def keep_all(results, predictor: Predictor, source, folder, ids: Ids) -> int:
-    """Write results as they come; how many images could not be used.
+def write_results(
+    results, predictor: Predictor, source, folder, ids: Ids
+) -> int:
+    """Write results as they come -> number of images that failed.
 
-    What was done before a stop is in the JSON too.
+    After an interruption, the JSON has the results up to it.
     """
-    bad, film = 0, None
+    bad, video = 0, None
     if isinstance(source, Video):
-        ending = source.path.suffix.lower()
-        name = source.path.stem + (ending if ending in CODECS else '.mp4')
-        film = Film(folder.path / name, source.fps)
+        suffix = source.path.suffix.lower()
+        name = source.path.stem + (suffix if suffix in CODECS else '.mp4')
+        video = AtomicVideo(folder.path / name, source.fps)
     try:
         for result in results:
             if result.fault:
                 print(f'error: {result.fault}', file=sys.stderr)
                 bad += 1
                 continue
-            keep(result, predictor, folder, ids, film)
-        if film:
-            film.close()
+            write_result(result, predictor, folder, ids, video)
+        if video:
+            video.close()
     finally:
-        if film:
-            film.discard()
+        if video:
+            video.discard()
         if folder.images:
             folder.save_json()
     return bad
 
 
-def keep(
+def write_result(
     result: Result,
     predictor: Predictor,
     folder: Folder,
     ids: Ids,
-    film: Film | None,
+    video: AtomicVideo | None,
 ) -> None:
-    """Write what was found in one image."""
+    """Write the result of one image."""
     entry = describe(result, ids.image(result.item))
-    picture = paint(result, predictor)
-    if film:
-        film.add(picture)
+    picture = draw_result(result, predictor)
+    if video:
+        video.add(picture)
     else:
         folder.save_picture(result.item.name, picture)
     if predictor.semantic:

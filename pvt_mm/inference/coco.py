@@ -1,4 +1,4 @@
-"""Results as COCO writes them: files that pycocotools reads."""
+"""Results in the formats of COCO, which pycocotools reads."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from .sources import Item
 
 
 class Ids:
-    """Which number an image and a class have.
+    """The ids of images and classes in JSON.
 
     Args:
         names: of the classes, in the order of the model.
@@ -101,12 +101,12 @@ def objects(
         if 'frame_id' in entry:
             one['frame_id'] = entry['frame_id']
         if 'masks' in found:
-            one['segmentation'] = run_lengths(found.masks[place].numpy())
+            one['segmentation'] = encode_rle(found.masks[place].numpy())
         yield one
 
 
-def run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's compressed RLE of a bool mask (H, W), fit for JSON."""
+def encode_rle(mask: np.ndarray) -> dict[str, Any]:
+    """A bool mask (H, W) as COCO's compressed RLE, for JSON."""
     from pycocotools.mask import encode  # comes with mmdet, not with mmseg
 
     run = encode(np.asfortranarray(mask, np.uint8))

@@ -1,4 +1,4 @@
-"""Where results go: pictures, videos, label maps and JSON, each whole."""
+"""Write pictures, videos, label maps and JSON; no file is ever partial."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from ..errors import UsageError
 from .results import Result, label_map
 from .sources import IMAGES
 
-PAINTED, LABELS = 'pictures', 'label_maps'
-# Ending of a video -> the codec that every OpenCV can write.
+PICTURES, LABELS = 'pictures', 'label_maps'
+# Suffix of a video -> a codec that every OpenCV can write.
 CODECS = {'.mp4': 'mp4v', '.avi': 'MJPG'}
 
 
-class Film:
+class AtomicVideo:
     """A video that appears when it is complete.
 
     Args:
@@ -45,7 +45,7 @@ class Film:
         self.frames += 1
 
     def close(self) -> None:
-        """Put the video in its place.
+        """Give the complete video its name.
 
         Raises:
             UsageError: not all of it could be written.
@@ -65,14 +65,14 @@ class Film:
         os.replace(self.part, self.path)
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Remove what is not complete."""
         if self.writer is not None:
             self.writer.release()
         self.part.unlink(missing_ok=True)
 
 
 def even(picture: np.ndarray) -> np.ndarray:
-    """With an even height and width, which codecs ask for."""
+    """Pad to an even height and width, which codecs require."""
     rows, columns = (side % 2 for side in picture.shape[:2])
     return np.pad(picture, ((0, rows), (0, columns), (0, 0)), mode='edge')
 
@@ -81,7 +81,7 @@ class Folder:
     """The folder of results.
 
     Args:
-        path: made when the first file goes there.
+        path: made with the first file.
         names: of the classes.
         numbers: of the classes in JSON.
     """
@@ -98,11 +98,11 @@ class Folder:
         self.results: list[dict] = []
 
     def save_picture(self, name: str, picture: np.ndarray) -> None:
-        """Keep a painted image under the name of the image."""
-        write_image(self.path / PAINTED / name, picture)
+        """Write the picture of an image under the name of the image."""
+        write_image(self.path / PICTURES / name, picture)
 
     def save_labels(self, result: Result, entry: dict[str, Any]) -> None:
-        """Keep the label map of an image, and what is in it."""
+        """Write the label map of an image, and count its pixels by class."""
         labels = label_map(result.sample)
         depth = np.uint8 if len(self.classes) < 256 else np.uint16
         name = f'{LABELS}/{label_name(result.item.name)}'

@@ -1,4 +1,4 @@
-"""A trained detector or segmentor, ready for images."""
+"""Build a trained detector or segmentor and run it on images."""
 
 import os
 import warnings
@@ -16,15 +16,12 @@ from mmengine.structures import BaseDataElement
 from ..checkpoints import check_fit, locate, read_weights
 from ..config.build_errors import building
 from ..config.cfg_options import merge_options
-from ..config.data_files import datasets
+from ..config.data_files import dataset_configs
 from ..config.loading import load_config
 from ..datasets.checks.classes import check_classes
 from ..datasets.checks.fault_tolerant_pipeline import blame
 from ..errors import UsageError
-from ..visualization.canvas import colours_of
-
-# Scope of a config -> what its inferencer wants to draw with; we do it.
-VISUALIZERS = {'mmdet': 'DetLocalVisualizer', 'mmseg': 'SegLocalVisualizer'}
+from ..visualization.drawing import TYPES, build_visualizer
 
 
 class BadImage(UsageError):
@@ -34,8 +31,8 @@ class BadImage(UsageError):
 class Predictor:
     """A model of mmdet or mmseg with its weights and test pipeline.
 
-    The libraries' own inferencers build, load images and predict. Weights
-    pass the gate: all of them fit, or it is an error.
+    The libraries' own inferencers build, load images and predict. Loading is
+    strict: every parameter is in the file, or it is an error.
 
     Args:
         config: a config, its file, or the name of one of ours.
@@ -45,8 +42,8 @@ class Predictor:
 
     Attributes:
         names: of the classes.
-        colours: RGB, one per class.
-        semantic: whether it predicts label maps, not objects.
+        visualizer: of mmdet or mmseg, for these classes.
+        semantic: whether it predicts label maps; else, objects.
 
     Raises:
         UsageError: the config, weights or device cannot be used.
@@ -63,12 +60,12 @@ class Predictor:
         path = str(locate(str(weights)))
         cfg, name = read_config(config, options or {})
         self.semantic = cfg.default_scope == 'mmseg'
-        device = usable(device)
+        device = choose_device(device)
         with building(cfg, name), warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # on what comes below
+            warnings.simplefilter('ignore')  # no weights yet, they say
             metainfo = lazy_metainfo(cfg)
             self.names = tuple(metainfo.get('classes') or ())
-            self.inferencer = inferencer_class(cfg)(cfg, device=device)
+            self.inferencer = build_inferencer(cfg, device)
         if not self.names:
             raise UsageError(
                 f'{name}: the test data set names no classes; set '
@@ -78,7 +75,7 @@ class Predictor:
         state = read_weights(path)
         check_fit(self.inferencer.model, path, state=state)
         self.inferencer.model.load_state_dict(state, strict=False)
-        self.colours = colours_of(len(self.names), metainfo.get('palette'))
+        self.visualizer = build_visualizer(cfg.default_scope, metainfo)
 
     def read(self, path: str | os.PathLike) -> np.ndarray:
         """An image as the test pipeline reads it: BGR (H, W, 3)
@@ -131,7 +128,7 @@ def read_config(
     name = config if isinstance(config, str) else config.filename or 'config'
     cfg = load_config(config) if isinstance(config, str) else deepcopy(config)
     merge_options(cfg, options)
-    if cfg.get('default_scope') not in VISUALIZERS:
+    if cfg.get('default_scope') not in TYPES:
         raise UsageError(
             f'{name}: infer takes detectors and segmentors, and '
             f'default_scope is {cfg.get("default_scope")!r}'
@@ -141,33 +138,30 @@ def read_config(
         raise UsageError(
             f'{name} has no test_dataloader, whose pipeline prepares images'
         )
-    loader.dataset = next(datasets(loader.dataset))
-    cfg.visualizer = dict(type=VISUALIZERS[cfg.default_scope])
+    loader.dataset = next(dataset_configs(loader.dataset))
+    cfg.visualizer = dict(type=TYPES[cfg.default_scope])
     init_default_scope(cfg.default_scope)
     return cfg, Path(name).name
 
 
 def lazy_metainfo(cfg: Config) -> dict:
-    """What the test data set knows of its classes; no file is read."""
+    """Classes and palette of the test data set; no file is read."""
     dataset = deepcopy(cfg.test_dataloader.dataset)
     return DATASETS.build({**dataset, 'lazy_init': True}).metainfo
 
 
-def inferencer_class(cfg: Config) -> type:
-    """The inferencer of the library that a config is for."""
+def build_inferencer(cfg: Config, device: str) -> Any:
+    """DetInferencer or MMSegInferencer of a config, with random weights."""
     if cfg.default_scope == 'mmdet':
         from mmdet.apis import DetInferencer
 
-        def make(cfg: Config, device: str) -> DetInferencer:
-            return DetInferencer(cfg, device=device, show_progress=False)
-
-        return make
+        return DetInferencer(cfg, device=device, show_progress=False)
     from mmseg.apis import MMSegInferencer
 
-    return MMSegInferencer
+    return MMSegInferencer(cfg, device=device)
 
 
-def usable(device: str | None) -> str:
+def choose_device(device: str | None) -> str:
     """The device to compute on.
 
     Raises:

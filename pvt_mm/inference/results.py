@@ -1,4 +1,4 @@
-"""Images -> what a model finds in them, one result after the other."""
+"""Run a model on images, and draw what it finds."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
 from ..errors import InputError
-from ..visualization.paint import Thing, paint_labels, paint_things
+from ..visualization.drawing import draw_label_map, draw_objects
 from .predictor import BadImage, Predictor
 from .sources import Item, open_source
 
@@ -79,7 +79,7 @@ def infer_items(
         except BadImage as error:
             yield from predict(predictor, waiting, score)
             waiting = []
-            yield Result(item, image, None, sentence(item, error))
+            yield Result(item, image, None, describe_fault(item, error))
             continue
         if waiting and waiting[0][2]['inputs'].shape != (
             prepared['inputs'].shape
@@ -104,7 +104,7 @@ def predict(
         samples = predictor.predict(prepared)
     except InputError as error:  # images of one size: too small, all of them
         for item, image in zip(items, images, strict=True):
-            yield Result(item, image, None, sentence(item, error))
+            yield Result(item, image, None, describe_fault(item, error))
         return
     for item, image, sample in zip(items, images, samples, strict=True):
         if 'pred_instances' in sample:
@@ -114,34 +114,20 @@ def predict(
         yield Result(item, image, sample)
 
 
-def sentence(item: Item, error: Exception) -> str:
-    """What is wrong with an image, with its name."""
+def describe_fault(item: Item, error: Exception) -> str:
+    """The message of an error, with the name of the image."""
     text = str(error)
     place = f'frame {item.number} of {item.path}'
     place = str(item.path) if item.frame is None else place
     return text if text.startswith(place) else f'{place}: {text}'
 
 
-def paint(result: Result, predictor: Predictor) -> np.ndarray:
+def draw_result(result: Result, predictor: Predictor) -> np.ndarray:
     """The picture of a result: BGR (H', W', 3)"""
-    names, colours = predictor.names, predictor.colours
+    visualizer, image = predictor.visualizer, result.image
     if predictor.semantic:
-        labels = label_map(result.sample)
-        return paint_labels(result.image, labels, colours, names)
-    found = result.sample.pred_instances
-    masks = found.masks.numpy() if 'masks' in found else [None] * len(found)
-    rows = zip(
-        found.bboxes.tolist(),
-        found.labels.tolist(),
-        found.scores.tolist(),
-        masks,
-        strict=True,
-    )
-    things = [
-        Thing(box, label, f'{names[label]} {value:.2f}', mask)
-        for box, label, value, mask in rows
-    ]
-    return paint_things(result.image, things, colours, names)
+        return draw_label_map(visualizer, image, label_map(result.sample))
+    return draw_objects(visualizer, image, result.sample.pred_instances)
 
 
 def label_map(sample: BaseDataElement) -> np.ndarray:

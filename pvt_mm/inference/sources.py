@@ -1,4 +1,4 @@
-"""Where images come from: files, folders, videos."""
+"""Read images of files, folders and videos."""
 
 import os
 from collections.abc import Iterator
@@ -79,7 +79,7 @@ class Video:
 
     Attributes:
         fps: frames per second.
-        fault: after all frames, why some are missing; else empty.
+        fault: set after the last frame: why frames are missing, or empty.
 
     Raises:
         UsageError: it cannot be read.
@@ -112,7 +112,7 @@ class Video:
 
 
 def open_source(path: str | os.PathLike, without: Path | None = None):
-    """What is at a path: :class:`Files` or :class:`Video`.
+    """The images at a path, as :class:`Files` or :class:`Video`.
 
     Raises:
         UsageError: nothing is there, or no image.

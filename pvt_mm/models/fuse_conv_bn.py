@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them, for inference."""
+"""Fold batch norms into the convolutions before them, for inference."""
 
 from copy import deepcopy
 from typing import TypeVar
@@ -14,7 +14,7 @@ Model = TypeVar('Model', bound=nn.Module)
 
 @torch.no_grad()
 def fuse_for_inference(model: Model) -> Model:
-    """A copy that gives the same with fewer operations, for use only.
+    """A copy for inference that gives the same with fewer operations.
 
     The batch norms of MPViT become part of their convolutions. What was
     tried and did not help is in docs/performance_notes.md: factors of layer

@@ -1,1 +1,1 @@
-"""Is a published number what its weights give here?"""
+"""Evaluate published weights and compare with the published numbers."""

@@ -1,4 +1,4 @@
-"""The command line of tools/reproduce.py."""
+"""``pvt_mm reproduce``: check published numbers with published weights."""
 
 import argparse
 import sys
@@ -14,9 +14,9 @@ from ..config.loading import load_config
 from ..errors import UsageError
 from . import report
 from .evaluate import NotCheckable, evaluate, find_weights
-from .logs import compare, read_log
-from .plan import Job, plan, verdict
+from .plan import Job, compare, plan, verdict
 from .results import Row, all_results, read_results
+from .training_log import read_scores
 
 OUT = Path('work_dirs/reproduce')
 # Part of a config's data root -> name of the data set.
@@ -30,7 +30,7 @@ NAMES = 'ade20k, coco, imagenet'
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """The options of the command."""
     p = command_parser(
         'Evaluate published weights and compare with the '
         'published numbers. A run that was stopped continues; what could '
@@ -88,19 +88,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     roots = data_roots(args.data_root)
     if args.dry_run:
         for job in jobs:
-            print(f'{job.key}: {foresee(job, roots)}')
+            print(f'{job.key}: {dry_run(job, roots)}')
         return
     print(f'{len(jobs)} numbers to check; results go to {args.out}')
     check_all(jobs, args.out, roots, args.again)
 
 
 def published(path: Path | None) -> list[Row]:
-    """The published numbers."""
+    """The published numbers of a file, or of results/*/results.csv."""
     return read_results(path) if path else all_results()
 
 
 def data_roots(pairs: Sequence[str]) -> dict[str, str]:
-    """DATA=FOLDER pairs as a dict."""
+    """DATA=FOLDER pairs as a dict.
+
+    Raises:
+        UsageError: a pair has another form, or DATA is not known.
+    """
     roots = dict(pair.partition('=')[::2] for pair in pairs)
     for data, folder in roots.items():
         if data not in DATA.values() or not folder:
@@ -116,21 +120,15 @@ def data_of(cfg: Config) -> str:
     return next(DATA[p] for p in Path(cfg.data_root).parts if p in DATA)
 
 
-def options(job: Job, roots: dict[str, str]) -> list[str]:
-    """What is changed in the config of a job."""
-    data = data_of(load_config(f'configs/{job.name}.py'))
-    return [f'data_root={roots[data]}'] if data in roots else []
-
-
-def foresee(job: Job, roots: dict[str, str]) -> str:
-    """What would happen to a job, without doing it."""
+def dry_run(job: Job, roots: dict[str, str]) -> str:
+    """What would be done for a job, or what is missing."""
     reasons = []
     try:
         weights = find_weights(job, fetch=False)
     except NotCheckable as error:
         reasons.append(str(error))
     try:
-        need_data(job, roots)
+        find_data(job, roots)
     except UsageError as error:
         reasons.append(str(error))
     if reasons:
@@ -138,12 +136,16 @@ def foresee(job: Job, roots: dict[str, str]) -> str:
     return f'would evaluate {weights}'
 
 
-def need_data(job: Job, roots: dict[str, str]) -> None:
-    """Stop if the data of a job is not there."""
+def find_data(job: Job, roots: dict[str, str]) -> list[str]:
+    """The KEY=VALUE options of a job that say where its data is.
+
+    Raises:
+        UsageError: the data is not there.
+    """
     cfg = load_config(f'configs/{job.name}.py')
     data = data_of(cfg)
-    pairs = (option.split('=', 1) for option in options(job, roots))
-    merge_options(cfg, dict(pairs))
+    root = {'data_root': roots[data]} if data in roots else {}
+    merge_options(cfg, root)
     try:
         check_paths(cfg, ('test',))
     except UsageError as error:
@@ -151,12 +153,13 @@ def need_data(job: Job, roots: dict[str, str]) -> None:
         raise UsageError(
             f'{what}; name its folder: --data-root {data}=FOLDER'
         ) from error
+    return [f'{key}={value}' for key, value in root.items()]
 
 
 def check_all(
     jobs: Sequence[Job], out: Path, roots: dict[str, str], again: bool
 ) -> None:
-    """Check each job; what goes wrong with one does not stop the others."""
+    """Check each job; an error of one does not stop the others."""
     outcomes = report.read(out)
     for number, job in enumerate(jobs, 1):
         old = outcomes.get(job.key)
@@ -167,19 +170,18 @@ def check_all(
         report.write(out, outcomes)
         print(f'[{number}/{len(jobs)}] {job.key}: {outcomes[job.key].verdict}')
         sys.stdout.flush()
-    print(f'all of it: {out}/verdicts.md')
+    print(f'verdicts: {out}/verdicts.md')
 
 
 def is_open(old: report.Outcome) -> bool:
-    """Whether there was no verdict on the number itself."""
+    """Whether the number could not be checked."""
     return old.verdict.startswith('not checkable')
 
 
 def check(job: Job, out: Path, roots: dict[str, str]) -> report.Outcome:
-    """The outcome of one job, whatever happens."""
+    """The outcome of one job, of an error too."""
     try:
-        need_data(job, roots)
-        seen = evaluate(job, out / job.key, options(job, roots))
+        seen = evaluate(job, out / job.key, find_data(job, roots))
     except (NotCheckable, UsageError) as error:
         return report.outcome(job, f'not checkable: {error}')
     except Exception as error:  # the other numbers are still to be checked
@@ -189,15 +191,19 @@ def check(job: Job, out: Path, roots: dict[str, str]) -> report.Outcome:
 
 
 def check_log(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
-    """Compare a training log with a published one or the published number."""
+    """Compare a training log with a published log, or its last score.
+
+    Raises:
+        UsageError: a log cannot be used, or not one config is named.
+    """
     if not args.log or len(args.names) != 1:
         raise UsageError(
             '--log FILE needs the name of one config before it, and '
             '--expected FILE needs --log'
         )
-    seen = read_log(args.log)
+    seen = read_scores(args.log)
     if args.expected:
-        lines, good = compare(read_log(args.expected), seen)
+        lines, good = compare(read_scores(args.expected), seen)
         print('\n'.join(lines))
         last = 'reproduced' if good else 'off at the last common step'
     else:

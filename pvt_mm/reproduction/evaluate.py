@@ -1,4 +1,4 @@
-"""Weights of any dialect -> scores of one config, in a process of its own."""
+"""Evaluate published weights of a config in a process of its own."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..checkpoints import convert, locate
 from ..checkpoints.download import ENDINGS, FOLDER, nearby
-from ..config.paths import HOME, config_path
+from ..config.paths import config_path
 from ..errors import CheckpointError, UsageError
 from .plan import BY_HAND, Job
 
@@ -24,14 +24,18 @@ CONVERTED = 'weights.pth'
 
 
 class NotCheckable(Exception):
-    """Why there is no verdict on the number itself."""
+    """A number cannot be checked; the message says why."""
 
 
 def find_weights(job: Job, *, fetch: bool = True) -> str:
-    """The file of a job's weights; without fetch, also an address.
+    """The file of a job's weights.
+
+    Args:
+        job: what to check.
+        fetch: download the file; else return its address.
 
     Raises:
-        NotCheckable: nobody has them, or nobody can fetch them.
+        NotCheckable: none were published, or they cannot be downloaded.
     """
     try:
         given = nearby(*(job.key + ending for ending in ENDINGS))
@@ -53,7 +57,7 @@ def find_weights(job: Job, *, fetch: bool = True) -> str:
 def evaluate(
     job: Job, folder: Path, options: Sequence[str]
 ) -> dict[str, float]:
-    """Convert the weights, test them, and read the scores in percent.
+    """Convert the weights and test them -> scores in percent by name.
 
     Args:
         job: what to check.
@@ -72,7 +76,7 @@ def evaluate(
     log = folder / 'log.txt'
     log.write_text('\n'.join(lines) + '\n')
     command = [
-        *(sys.executable, str(HOME / 'tools/test.py')),
+        *(sys.executable, '-m', 'pvt_mm', 'test'),
         *(config_path(job.name), str(converted)),
         *('--work-dir', str(folder)),
         *(['--cfg-options', *options] if options else []),
@@ -86,7 +90,7 @@ def evaluate(
 
 
 def why_failed(log: Path) -> str:
-    """The sentence with which a test run stopped."""
+    """The error message with which a test run stopped."""
     lines = [line for line in log.read_text().splitlines() if line.strip()]
     for line in reversed(lines):
         if line.startswith('error: '):
@@ -95,7 +99,11 @@ def why_failed(log: Path) -> str:
 
 
 def read_scores(folder: Path) -> dict[str, float]:
-    """The scores of the last evaluation in a folder."""
+    """The scores of the last evaluation in a folder, in percent.
+
+    Raises:
+        NotCheckable: there are none.
+    """
     logs = sorted(folder.glob('*/*.json'), key=os.path.getmtime)
     if not logs:
         raise NotCheckable(f'the evaluation left no scores in {folder}')

@@ -1,4 +1,4 @@
-"""Get a config or a model of ours by name, with its published weights."""
+"""Get a config or a model by name, with its published weights."""
 
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ def get_config(name: str, pretrained: bool = False) -> Config:
             is here, or their address.
 
     Raises:
-        UsageError: we have no such config; the nearest names are listed.
-        CheckpointError: nobody published weights, or nobody can fetch them.
+        UsageError: there is no such config; the nearest names are listed.
+        CheckpointError: no weights were published, or they cannot be
+            downloaded.
     """
     cfg = load_config(config_path(name))
     if pretrained:
@@ -38,7 +39,7 @@ def get_config(name: str, pretrained: bool = False) -> Config:
 def get_model(
     name: str, pretrained: bool = False, **options: Any
 ) -> nn.Module:
-    """The model of a config.
+    """The model of a config, in training mode.
 
     Args:
         name: as :func:`pvt_mm.list_configs` gives it; ``pvt_mm::`` before it
@@ -48,8 +49,8 @@ def get_model(
         options: further arguments of the model.
 
     Raises:
-        UsageError: we have no such config; the nearest names are listed.
-        CheckpointError: the weights are not to be had or do not fit.
+        UsageError: there is no such config; the nearest names are listed.
+        CheckpointError: there are no weights, or they do not fit.
     """
     cfg = load_config(config_path(name))
     weights = weights_of(cfg, fetch=True) if pretrained else ''
@@ -64,7 +65,7 @@ def get_model(
 
 
 def weights_of(cfg: Config, *, fetch: bool) -> str:
-    """The published weights of one of our configs: a file, or an address."""
+    """The published weights of a config: a file, or without fetch an URL."""
     job = plan(all_results(), [Path(cfg.filename).stem])[0]
     try:
         return find_weights(job, fetch=fetch)

@@ -1,4 +1,4 @@
-"""Published rows -> what there is to check."""
+"""Which published numbers to check, and when a number is reproduced."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from ..errors import UsageError
 from .results import KINDS, Row
+from .training_log import Scores
 
-# What is judged: metric -> how far it may be off, in percent points.
+# Metrics that are compared -> tolerance in percent points.
 TOLERANCE = {'top1': 0.1, 'box_AP': 0.1, 'mask_AP': 0.1, 'mIoU': 0.2}
-# Addresses of pages, which a program cannot fetch, and of what is gone.
+# Hosts that a program cannot download from.
 BY_HAND = {
     'drive.google.com': 'Google Drive gives it to a browser only',
     'dropbox.com': "the authors' address is dead",
@@ -95,3 +96,31 @@ def verdict(expected: dict[str, float], seen: dict[str, float]) -> str:
         if abs(gap) > TOLERANCE[metric] + 1e-6:
             off.append(f'{gap:+.2f} {metric}')
     return f'off by {", ".join(off)}' if off else 'reproduced'
+
+
+def compare(expected: Scores, seen: Scores) -> tuple[list[str], bool]:
+    """A line per step that both logs have, and whether the last one agrees.
+
+    Raises:
+        UsageError: they have no step in common.
+    """
+    common = sorted(expected.keys() & seen.keys())
+    if not common:
+        raise UsageError(
+            f'the logs have no step in common: expected {sorted(expected)}, '
+            f'seen {sorted(seen)}'
+        )
+    lines, good = [], True
+    for place in common:
+        gaps = {
+            key: seen[place][key] - value
+            for key, value in expected[place].items()
+            if key in seen[place]
+        }
+        good = all(abs(g) <= TOLERANCE[k] + 1e-6 for k, g in gaps.items())
+        lines += [
+            f'step {place}: {key} expected {expected[place][key]:.2f}, seen '
+            f'{seen[place][key]:.2f}, {gap:+.2f}'
+            for key, gap in gaps.items()
+        ]
+    return lines, good

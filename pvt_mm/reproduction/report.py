@@ -1,4 +1,4 @@
-"""What came out, kept after each job: verdicts.csv and verdicts.md."""
+"""Keep the verdict on each number in verdicts.csv and verdicts.md."""
 
 import csv
 import os
@@ -57,7 +57,7 @@ def read(folder: Path) -> dict[str, Outcome]:
 
 
 def write(folder: Path, outcomes: Mapping[str, Outcome]) -> None:
-    """Replace both files; a stop in between leaves the old ones."""
+    """Replace both files; a stop in between keeps the old ones."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [outcomes[key] for key in sorted(outcomes)]
     part = folder / 'verdicts.part'

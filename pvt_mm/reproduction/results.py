@@ -87,7 +87,7 @@ def read_metrics(text: str) -> dict[str, str]:
 
 
 def family_results(family: str) -> list[Row]:
-    """All rows of a family."""
+    """The rows of results/FAMILY/results.csv."""
     return read_results(HOME / 'results' / family / 'results.csv')
 
 

@@ -1,1 +1,1 @@
-"""Pictures of what goes in, what happens inside, and what comes out."""
+"""Draw data, training curves, feature maps and results."""

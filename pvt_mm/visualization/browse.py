@@ -1,4 +1,4 @@
-"""What the network gets: batches after augmentation, as pictures."""
+"""Draw the batches that the network gets, after augmentation."""
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -11,13 +11,20 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner, set_random_seed
-from mmengine.structures import BaseDataElement
-from torch import Tensor, nn
+from mmengine.structures import BaseDataElement, InstanceData
+from torch import Tensor
 
 from ..datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
 from ..datasets.checks.files import by
-from .canvas import as_colour, colours_of, with_title
-from .paint import Thing, paint_labels, paint_things
+from .drawing import (
+    add_title,
+    build_visualizer,
+    draw_label_map,
+    draw_objects,
+    enlarge,
+    enlargement,
+    to_rgb,
+)
 
 STRIPE = 6  # pixels: width of the stripes that mark padding
 
@@ -26,11 +33,11 @@ class View(NamedTuple):
     """One image of a batch.
 
     Attributes:
-        name: of its file, without ending; empty if it has none.
-        image: what the network gets, with the normalisation undone: BGR
-            (H, W, 3), padding striped.
-        truth: DetDataSample, SegDataSample, or labels of a classifier.
-        text: file, sizes and number of objects.
+        name: of its file, without suffix; empty if it is not known.
+        image: the input without normalization, BGR (H, W, 3); padding is
+            striped.
+        truth: DetDataSample, SegDataSample, or the label of a classifier.
+        text: file, sizes and flip.
     """
 
     name: str
@@ -40,7 +47,7 @@ class View(NamedTuple):
 
 
 class Batches:
-    """Batches of a config as its network gets them.
+    """The images of a config's data loader, after the data preprocessor.
 
     Args:
         cfg: of the run; its default scope is the current one.
@@ -49,7 +56,6 @@ class Batches:
 
     Attributes:
         names: of the classes.
-        colours: RGB, one per class.
     """
 
     def __init__(self, cfg: Config, split: str, seed: int = 0) -> None:
@@ -64,9 +70,10 @@ class Batches:
         given = given or cfg.get('data_preprocessor')
         given = given or dict(type='BaseDataPreprocessor')
         self.preprocessor = MODELS.build(given)
+        self.swapped = given.get('bgr_to_rgb') or given.get('rgb_to_bgr')
         self.names = tuple(dataset.metainfo.get('classes') or ())
-        palette = dataset.metainfo.get('palette')
-        self.colours = colours_of(len(self.names), palette)
+        self.scope = cfg.get('default_scope')
+        self.visualizer = build_visualizer(self.scope, dataset.metainfo)
         self.late = loads_late(loader.dataset)
 
     def __iter__(self) -> Iterator[View]:
@@ -78,15 +85,15 @@ class Batches:
                 yield self.view(x, truth)
 
     def view(self, x: Tensor, truth: Any) -> View:
-        """An input (C, H, W) and its truth -> what to show."""
-        image = pixels(x, self.preprocessor)
+        """An input (C, H, W) and its truth as :meth:`draw` takes them."""
+        image = self.pixels(x)
         if not isinstance(truth, BaseDataElement):
-            return View('', image, truth, f'{by(image.shape[:2])}')
+            return View('', image, truth, by(image.shape[:2]))
         known = truth.metainfo
         path = Path(known.get('img_path') or '')
         shape = known.get('img_shape', image.shape)[:2]
         if self.late and not self.training:
-            enlarge_boxes(truth)
+            resize_objects(truth)
         text = f'{path.name}, {by(known.get("ori_shape", shape)[:2])}'
         text += f' to {by(shape)}'
         text += ', flipped' if known.get('flip') else ''
@@ -95,35 +102,31 @@ class Batches:
             image = striped(image, shape)
         return View(path.stem, image, truth, text)
 
-    def paint(self, view: View) -> np.ndarray:
-        """The picture: BGR (H', W', 3)"""
-        names, colours, truth = self.names, self.colours, view.truth
-        if not isinstance(truth, BaseDataElement):
-            text = f'{labelled(truth, names)}, {view.text}'
-            return with_title(paint_things(view.image, [], colours), text)
-        if 'gt_sem_seg' in truth:
+    def pixels(self, x: Tensor) -> np.ndarray:
+        """An input (C, H, W) without normalization: BGR (H, W, 3)"""
+        if hasattr(self.preprocessor, 'mean'):
+            x = x * self.preprocessor.std + self.preprocessor.mean
+        image = x.clamp(0, 255).round().byte().permute(1, 2, 0).numpy()
+        reverse = to_rgb(image)  # 3 channels, the last one first
+        return reverse if self.swapped else reverse[..., ::-1]
+
+    def draw(self, view: View) -> np.ndarray:
+        """The picture of an image: BGR (H', W', 3)"""
+        image, truth, text = view.image, view.truth, view.text
+        if self.scope == 'mmdet':
+            found = objects(truth, self.names, image.shape[:2])
+            picture = draw_objects(self.visualizer, image, found)
+            text += f', objects: {len(found)}'
+        elif self.scope == 'mmseg':
             labels = truth.gt_sem_seg.data[0].numpy().astype(np.uint8)
             labels = cv2.resize(  # those of validation are not resized
-                labels,
-                view.image.shape[1::-1],
-                interpolation=cv2.INTER_NEAREST,
+                labels, image.shape[1::-1], interpolation=cv2.INTER_NEAREST
             )
-            picture = paint_labels(view.image, labels, colours, names)
-            return with_title(picture, view.text)
-        things = list(objects(truth, names, view.image.shape[:2]))
-        picture = paint_things(view.image, things, colours)
-        return with_title(picture, f'{view.text}, objects: {len(things)}')
-
-
-def pixels(x: Tensor, preprocessor: nn.Module) -> np.ndarray:
-    """An input (C, H, W) with the normalisation undone: BGR (H, W, 3)"""
-    if getattr(preprocessor, '_enable_normalize', False):
-        x = x * preprocessor.std + preprocessor.mean
-    image = x.clamp(0, 255).round().byte().permute(1, 2, 0).numpy()
-    swapped = getattr(preprocessor, '_channel_conversion', False)
-    if swapped or getattr(preprocessor, 'channel_conversion', False):
-        image = image[..., ::-1]  # mmengine's name, and mmseg's
-    return as_colour(image)
+            picture = draw_label_map(self.visualizer, image, labels)
+        else:
+            picture = enlarge(image, enlargement(image))
+            text = f'{labelled(truth, self.names)}, {text}'
+        return add_title(self.visualizer, picture, text)
 
 
 def striped(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -137,35 +140,37 @@ def striped(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def objects(
     truth: BaseDataElement, names: tuple[str, ...], shape: tuple[int, int]
-) -> Iterator[Thing]:
-    """The boxes and masks of a DetDataSample; ignored ones say so."""
-    for part, ending in (
+) -> InstanceData:
+    """The N objects of a DetDataSample; ignored ones are called crowd.
+
+    Returns:
+        bboxes (N, 4), labels (N,), label_names, and masks, bool (N, *shape),
+        if there are any.
+    """
+    parts = []
+    for part, suffix in (
         ('gt_instances', ''),
         ('ignored_instances', ' crowd'),
     ):
         found = truth.get(part)
         if found is None:
             continue
-        boxes = getattr(found.bboxes, 'tensor', found.bboxes)
-        masks = found.masks.to_ndarray() if 'masks' in found else None
-        for i, (box, label) in enumerate(
-            zip(boxes.tolist(), found.labels.tolist(), strict=True)
-        ):
-            mask = None if masks is None else fitted(masks[i], shape)
-            yield Thing(box, label, names[label] + ending, mask)
-
-
-def fitted(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A mask cut, or extended by nothing, to a shape (H, W)"""
-    mask = mask[: shape[0], : shape[1]].astype(bool)
-    room = [(0, n - have) for n, have in zip(shape, mask.shape, strict=True)]
-    return np.pad(mask, room)
+        one = InstanceData(
+            bboxes=getattr(found.bboxes, 'tensor', found.bboxes),
+            labels=found.labels,
+            label_names=[names[i] + suffix for i in found.labels.tolist()],
+        )
+        if 'masks' in found:
+            masks = found.masks.pad(shape)
+            one.masks = masks.to_tensor(torch.bool, 'cpu')
+        parts.append(one)
+    return InstanceData.cat(parts)
 
 
 def loads_late(dataset: Mapping[str, Any]) -> bool:
-    """Whether boxes are loaded after the image is resized, and stay behind.
+    """Whether boxes are loaded after the image is resized.
 
-    mmdet's pipelines of validation do so.
+    They have the size of the file then: mmdet's validation pipelines.
     """
     kinds = [str(t.get('type')) for t in dataset.get('pipeline') or ()]
     resize = next((i for i, k in enumerate(kinds) if 'Resize' in k), None)
@@ -173,8 +178,8 @@ def loads_late(dataset: Mapping[str, Any]) -> bool:
     return bool(loads) and resize is not None and loads[0] > resize
 
 
-def enlarge_boxes(truth: BaseDataElement) -> None:
-    """Bring boxes and masks of a DetDataSample to the size of its image."""
+def resize_objects(truth: BaseDataElement) -> None:
+    """Resize boxes and masks of a DetDataSample to the size of its image."""
     factors = truth.metainfo.get('scale_factor')
     for part in ('gt_instances', 'ignored_instances'):
         found = truth.get(part)
@@ -187,12 +192,12 @@ def enlarge_boxes(truth: BaseDataElement) -> None:
 
 
 def labelled(label: Tensor, names: tuple[str, ...]) -> str:
-    """A class, or the shares of classes in a mixed image, in words."""
+    """The name of a class, or the shares of two classes that are mixed."""
     if not label.ndim:
         return names[int(label)] if names else f'class {int(label)}'
-    shares, places = label.topk(min(2, len(label)))
+    shares, labels = label.topk(min(2, len(label)))
     return ' + '.join(
         f'{share:.0%} {names[i] if names else i}'
-        for share, i in zip(shares.tolist(), places.tolist(), strict=True)
+        for share, i in zip(shares.tolist(), labels.tolist(), strict=True)
         if share
     )

@@ -1,4 +1,4 @@
-"""The command line of tools/browse_dataset.py."""
+"""The command ``pvt_mm browse-dataset``."""
 
 import argparse
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ OUT = Path('work_dirs/browse')
 def parser() -> argparse.ArgumentParser:
     """The options."""
     p = command_parser(
-        'Show what the network gets: images after augmentation '
-        'and padding, with their boxes, masks, label maps or classes.'
+        'Draw what the network gets: images after augmentation and padding, '
+        'with their boxes, masks, label maps or classes.'
     )
     p.add_argument('config', help='config file, for example configs/NAME.py')
     p.add_argument(
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Paint images of the data set that the command line names.
+    """Draw images of the data set that the command line names.
 
     Raises:
         UsageError: the config or the data cannot be used.
@@ -57,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with building(cfg, args.config):
         batches = Batches(cfg, args.split, args.seed)
     views = track(islice(batches, args.number), 'images', total=args.number)
-    painted = 0
-    for painted, view in enumerate(views, 1):
-        name = '_'.join(filter(None, [f'{painted:04}', view.name]))
-        write_image(args.out / f'{name}.png', batches.paint(view))
-    print(f'{painted} pictures of {args.split}: {args.out}')
+    drawn = 0
+    for drawn, view in enumerate(views, 1):
+        name = '_'.join(filter(None, [f'{drawn:04}', view.name]))
+        write_image(args.out / f'{name}.png', batches.draw(view))
+    print(f'{drawn} pictures of {args.split}: {args.out}')

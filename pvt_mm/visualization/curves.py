@@ -1,11 +1,14 @@
-"""Curves of trainings in one picture, beside what was published."""
+"""Draw loss, learning rate and scores beside the published scores."""
 
 from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
 
 from ..reproduction.plan import judged
 from ..reproduction.results import KINDS, all_results
+from ..reproduction.training_log import TrainingLog
 from .figures import COLOURS, label, plot, pyplot, save
-from .logs import Run
 
 
 def published(config: str) -> dict[str, tuple[float, str]]:
@@ -19,16 +22,23 @@ def published(config: str) -> dict[str, tuple[float, str]]:
     }
 
 
-def draw_runs(file, runs: Sequence[Run], logs: Sequence[Run] = ()) -> None:
+def draw_runs(
+    file: str | Path,
+    runs: Sequence[TrainingLog],
+    logs: Sequence[TrainingLog] = (),
+) -> None:
     """Loss, learning rate and scores of several runs in one picture.
 
     Args:
         file: picture to write.
         runs: each has a colour.
         logs: published ones, dashed and grey.
+
+    Raises:
+        UsageError: the picture cannot be written.
     """
     every = [(run, False) for run in runs] + [(log, True) for log in logs]
-    names = sorted({name for run, _ in every for name in run.scores})
+    names = sorted({name for run, _ in every for name in run.curves()})
     rows = 1 + (len(names) + 1) // 2
     figure, grid = pyplot.subplots(
         rows, 2, figsize=(11, 3.6 * rows), layout='constrained'
@@ -39,7 +49,7 @@ def draw_runs(file, runs: Sequence[Run], logs: Sequence[Run] = ()) -> None:
         plot(panels[0], run.losses, run.name, **look)
         plot(panels[1], run.rates, run.name, **look)
         for axes, name in zip(panels[2:], names, strict=False):
-            curve = run.scores.get(name, [])
+            curve = run.curves().get(name, [])
             last = f'{run.name}: {curve[-1][1]:.1f}' if curve else ''
             plot(axes, curve, last, marker='o', ms=3, **look)
     label(panels[0], xlabel='iteration', ylabel='training loss')
@@ -61,7 +71,7 @@ def style(place: int, log: bool) -> dict:
     return {'color': COLOURS[place % len(COLOURS)], 'linewidth': 1.2}
 
 
-def expect(axes, runs: Sequence[Run], name: str) -> None:
+def expect(axes: Axes, runs: Sequence[TrainingLog], name: str) -> None:
     """A dotted line where the published score of a run's config lies."""
     lines: dict[tuple, int] = {}
     for place, run in enumerate(runs):
@@ -77,11 +87,11 @@ def expect(axes, runs: Sequence[Run], name: str) -> None:
         )
 
 
-def summary(run: Run) -> list[str]:
+def summary(run: TrainingLog) -> list[str]:
     """The last and best scores of a run beside the published ones."""
     lines = []
     expected = published(run.config)
-    for name, curve in run.scores.items():
+    for name, curve in run.curves().items():
         best, place = max((y, x) for x, y in curve)
         text = f'{run.name}: {name} {curve[-1][1]:.1f}'
         text += f', best {best:.1f} at {place}'

@@ -1,4 +1,4 @@
-"""What a backbone makes of an image: its maps, and where its blocks look."""
+"""Compute the feature maps of a backbone and the attention of its blocks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +12,17 @@ from ..models.backbones.mpvit_blocks import HEADS, PositionedBlock
 from ..models.layers import Size
 from ..models.layers.attention import PooledReduction, StridedReduction
 
-KEPT = 0.02  # share of the cells at either end that may saturate
+CLIPPED = 0.02  # share of the values at either end that saturate
 
 
 class Attention(NamedTuple):
-    """Where a block looks.
+    """The attention of a block.
 
     Attributes:
         weights: (heads, H', W'), over the grid of its keys; they sum to 1.
         covers: share of the map's height and width under that grid; below 1
             where a strided reduction drops rows or columns.
-        query: whether they are of one query; MPViT's have none.
+        query: whether the weights are those of one query; not in MPViT.
     """
 
     weights: Tensor
@@ -31,8 +31,8 @@ class Attention(NamedTuple):
 
 
 @contextmanager
-def watched(modules: list[nn.Module]) -> Iterator[dict]:
-    """Module -> (arguments, result) of its last call, while inside."""
+def recorded_calls(modules: list[nn.Module]) -> Iterator[dict]:
+    """Record the last call of modules: module -> (arguments, result)."""
     calls: dict[nn.Module, tuple] = {}
 
     def keep(module: nn.Module, arguments: tuple, result: Any) -> None:
@@ -65,20 +65,20 @@ def blocks_of(backbone: nn.Module, stage: int, path: int = 0) -> nn.ModuleList:
 
 
 def check_place(name: str, given: int, count: int) -> None:
-    """Stop at a number that counts something that is not there."""
+    """Raise UsageError for a stage, path or block that does not exist."""
     if not 0 <= given < count:
         raise UsageError(
-            f'--{name} {given} is not there: this backbone has {name}s '
+            f'--{name} {given} does not exist: this backbone has {name}s '
             f'0..{count - 1} here'
         )
 
 
 @torch.no_grad()
 def attention(call: tuple, block: nn.Module, at: tuple) -> Attention:
-    """Where a block looks, computed again from what it was called with.
+    """The attention of a block, computed again from its arguments.
 
     Args:
-        call: arguments and result of the block, from :func:`watched`.
+        call: arguments and result of the block, from :func:`recorded_calls`.
         block: of PVT, PVTv2 or MPViT.
         at: the query, as shares of height and width in [0, 1).
 
@@ -120,8 +120,8 @@ def key_grid(
     return grid, (grid[0] * ratio / size[0], grid[1] * ratio / size[1])
 
 
-def principal(x: Tensor) -> Tensor:
-    """The three main directions of a map as colours.
+def principal_components(x: Tensor) -> Tensor:
+    """The first three principal components of a map as colours.
 
     Shape:
         (C, H, W) -> (H, W, 3), in [0, 1]
@@ -132,20 +132,20 @@ def principal(x: Tensor) -> Tensor:
     directions = directions[:, -3:].flip(1)
     top = directions.abs().argmax(0, keepdim=True)
     directions = directions * directions.gather(0, top).sign()
-    return stretched(tokens @ directions).unflatten(0, tuple(x.shape[1:]))
+    return scale_columns(tokens @ directions).unflatten(0, tuple(x.shape[1:]))
 
 
-def average(x: Tensor) -> Tensor:
-    """The mean size of a map's values: (C, H, W) -> (H, W), in [0, 1]
+def mean_absolute(x: Tensor) -> Tensor:
+    """Mean absolute value over channels: (C, H, W) -> (H, W), in [0, 1]
 
-    Not of the values: after a layer norm their mean is the same everywhere.
+    The mean itself is the same everywhere after a layer norm.
     """
     tokens = x.abs().mean(0).flatten()[:, None].double()
-    return stretched(tokens).view(x.shape[1:])
+    return scale_columns(tokens).view(x.shape[1:])
 
 
-def stretched(values: Tensor) -> Tensor:
-    """Each column (N, K) to [0, 1], without its extremes."""
-    ends = torch.tensor([KEPT, 1 - KEPT], dtype=values.dtype)
+def scale_columns(values: Tensor) -> Tensor:
+    """Scale each column (N, K) to [0, 1]; its extremes are clipped."""
+    ends = torch.tensor([CLIPPED, 1 - CLIPPED], dtype=values.dtype)
     low, high = values.quantile(ends, dim=0)
     return ((values - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)

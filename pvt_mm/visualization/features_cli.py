@@ -1,4 +1,4 @@
-"""The command line of tools/visualize_features.py."""
+"""The command ``pvt_mm visualize-features``."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,25 +11,25 @@ from ..checkpoints.zoo import ZOO
 from ..config.arguments import command_parser, count
 from .features import (
     attention,
-    average,
     blocks_of,
     check_place,
-    principal,
-    watched,
+    mean_absolute,
+    principal_components,
+    recorded_calls,
 )
 from .features_figure import Panel, draw_panels
-from .features_input import normalised, open_model, read
+from .features_input import normalized, open_model, read_image
 from .logs_cli import check_picture
 
-WAYS = {'pca': principal, 'mean': average}
+REDUCTIONS = {'pca': principal_components, 'mean': mean_absolute}
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
     p = command_parser(
-        'Show the maps of a backbone and where its blocks look: '
-        'the attention of one query (PVT, PVT v2), or the softmax over the '
-        'tokens of K (MPViT, whose factorized attention has no such map).'
+        'Draw the feature maps of a backbone and the attention of its '
+        'blocks: of one query (PVT, PVT v2), or the softmax over the tokens '
+        'of K (MPViT, whose factorized attention has no map of a query).'
     )
     p.add_argument('model', help='a config, or a name such as pvt_v2_b2')
     p.add_argument('image')
@@ -55,10 +55,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         '--how',
-        choices=WAYS,
+        choices=REDUCTIONS,
         default='pca',
-        help='maps as their three main directions, in colours, or as the '
-        'mean size of their values; pca',
+        help='maps as their first three principal components, in colours, or '
+        'as the mean absolute value over channels; pca',
     )
     p.add_argument(
         '--side',
@@ -77,11 +77,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Raises:
         UsageError: the model, image or place cannot be used.
-        CheckpointError: the weights are nowhere or do not fit.
+        CheckpointError: the weights are not found or do not fit.
     """
     args = parser().parse_args(argv)
     check_picture(args.out)
-    image, at = read(args.image, args.side, args.at)
+    image, at = read_image(args.image, args.side, args.at)
     backbone, mean, std = open_model(args.model)
     if args.weights:
         named = args.weights in ZOO
@@ -93,7 +93,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.stage is not None:
         check_place('stage', args.stage, len(stages))
         stages = [args.stage]
-    panels = look(backbone, normalised(image, mean, std), stages, args, at)
+    panels = compute_panels(
+        backbone, normalized(image, mean, std), stages, args, at
+    )
     weights = args.weights or 'random weights'
     title = f'{args.model}, {weights}'
     one = args.stage is not None
@@ -101,14 +103,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f'maps and attention: {args.out}')
 
 
-def look(
+def compute_panels(
     backbone: nn.Module,
     x: Tensor,
     stages: Sequence[int],
     args: argparse.Namespace,
     at: tuple[float, float],
 ) -> list[Panel]:
-    """Maps of the stages, then the attention of a block of each."""
+    """Feature maps of the stages, then the attention of a block of each."""
     blocks = {}
     for stage in stages:
         row = blocks_of(backbone, stage, args.path)
@@ -117,25 +119,25 @@ def look(
         blocks[stage] = (place, row[place])
     maps = [backbone.stages[stage] for stage in stages]
     chosen = [block for _, block in blocks.values()]
-    with watched([*maps, *chosen]) as calls, torch.no_grad():
+    with recorded_calls([*maps, *chosen]) as calls, torch.no_grad():
         backbone(x)
     panels = []
     for stage, module in zip(stages, maps, strict=True):
-        (found,) = calls[module][1]
-        size = f'{found.shape[2]}x{found.shape[1]}'
-        shown = WAYS[args.how](found).numpy()
+        (feature_map,) = calls[module][1]
+        size = f'{feature_map.shape[2]}x{feature_map.shape[1]}'
+        shown = REDUCTIONS[args.how](feature_map).numpy()
         panels.append(Panel(f'stage {stage}: {size}', shown))
     for stage, (place, block) in blocks.items():
-        seen = attention(calls[block], block, at)
+        found = attention(calls[block], block, at)
         name = f'stage {stage} block {place}'
-        what = 'attention' if seen.query else 'softmax of K'
-        mean = seen.weights.mean(0)
+        what = 'attention' if found.query else 'softmax of K'
+        mean = found.weights.mean(0)
         panels.append(
-            Panel(f'{name}: {what}', mean.numpy(), seen.covers, seen.query)
+            Panel(f'{name}: {what}', mean.numpy(), found.covers, found.query)
         )
         if args.stage is not None:
             panels += [
-                Panel(f'head {head}', w.numpy(), seen.covers, seen.query)
-                for head, w in enumerate(seen.weights)
+                Panel(f'head {head}', w.numpy(), found.covers, found.query)
+                for head, w in enumerate(found.weights)
             ]
     return panels

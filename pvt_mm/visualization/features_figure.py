@@ -1,4 +1,4 @@
-"""Maps and attention beside their image, in one picture."""
+"""Draw feature maps and attention beside their image."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -37,7 +37,7 @@ def draw_panels(
     *,
     wide: bool,
 ) -> None:
-    """The image, and what a backbone makes of it.
+    """Draw the image and the panels in one figure, and write it.
 
     Args:
         file: picture to write.

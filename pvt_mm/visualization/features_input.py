@@ -1,4 +1,4 @@
-"""A backbone and an image, ready for each other."""
+"""Build a backbone and read an image as it takes them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..models.backbones import build_backbone
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
-def read(
+def read_image(
     path: str, side: int, at: Sequence[float] | None
 ) -> tuple[np.ndarray, tuple[float, float]]:
     """The image RGB (H, W, 3), resized, and the query as shares of it.
@@ -82,7 +82,7 @@ def build(cfg: Config) -> nn.Module:
     return MODELS.build(backbone)
 
 
-def normalised(image: np.ndarray, mean: tuple, std: tuple) -> Tensor:
+def normalized(image: np.ndarray, mean: tuple, std: tuple) -> Tensor:
     """RGB (H, W, 3) -> what a backbone takes, (1, 3, H, W)"""
     x = (image - np.array(mean)) / np.array(std)
     return torch.from_numpy(x).permute(2, 0, 1)[None].float()

@@ -1,16 +1,16 @@
-"""The command line of tools/analyze_log.py."""
+"""``pvt_mm analyze-log``: draw the curves of trainings."""
 
 import argparse
 from collections.abc import Sequence
 
 from ..config.arguments import command_parser
 from ..errors import UsageError
+from ..reproduction.training_log import read_log
 from .curves import draw_runs, summary
-from .logs import read_run
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """The options of the command."""
     p = command_parser(
         'Draw loss, learning rate and scores of trainings in one '
         'picture, beside the published scores of their configs.'
@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = parser().parse_args(argv)
     check_picture(args.out)
-    runs = [read_run(path) for path in args.runs]
-    logs = [read_run(path) for path in args.expected]
+    runs = [read_log(path) for path in args.runs]
+    logs = [read_log(path) for path in args.expected]
     draw_runs(args.out, runs, logs)
     for run in [*runs, *logs]:
         print('\n'.join(summary(run)))

@@ -1,4 +1,4 @@
-"""The command line of tools/analyze_results.py."""
+"""``pvt_mm analyze-results``: scores per class and the confusion matrix."""
 
 import argparse
 import csv
@@ -31,11 +31,11 @@ from ..evaluation.confusion import (
 from .figures import pyplot, save
 
 KEYS = {'img_id', 'ori_shape', 'pred_instances'}  # of a prediction
-FEW = 25  # classes: so many can be written into their cells
+FEW = 25  # classes: up to so many, the cells show their numbers
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """The options of the command."""
     p = command_parser(
         'Scores per class and the confusion matrix of '
         'predictions that tools/test.py --out kept.'
@@ -89,32 +89,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = list(dataset.metainfo['classes'])
     if scope == 'mmseg':
         matrix = label_maps(dataset, predictions)
-        columns = {
-            'pixels': matrix.sum(1).tolist(),
-            **intersections(matrix),
-        }
+        pixels = matrix.sum(1).tolist()
+        columns = {'pixels': pixels, **intersections(matrix)}
         axes = (names, names)
     else:
         matrix, columns = analyse(cfg, dataset, predictions, args)
         axes = ([*names, 'no object'], [*names, 'not found'])
-    rows = list(table(names, columns))
-    for row in rows:
-        print(aligned(row))
-    for mistake in mistakes(matrix, *axes):
-        print(mistake)
-    write_csv(args.out / 'classes.csv', rows)
-    head = ['true \\ found', *axes[1]]
+    report(args.out, list(table(names, columns)), matrix, axes)
+    print(f'scores per class and confusion matrix: {args.out}')
+
+
+def report(folder: Path, rows: list, matrix: np.ndarray, axes: tuple) -> None:
+    """Print the table of scores, write classes.csv, confusion.csv and .png."""
+    print('\n'.join([*map(aligned, rows), *mistakes(matrix, *axes)]))
+    write_csv(folder / 'classes.csv', rows)
     body = [
         [name, *row]
         for name, row in zip(axes[0], matrix.tolist(), strict=True)
     ]
-    write_csv(args.out / 'confusion.csv', [head, *body])
-    draw(args.out / 'confusion.png', matrix, axes)
-    print(f'scores per class and confusion matrix: {args.out}')
+    head = ['true \\ found', *axes[1]]
+    write_csv(folder / 'confusion.csv', [head, *body])
+    draw(folder / 'confusion.png', matrix, axes)
 
 
 def read(path: Path, scope: str) -> Any:
-    """The predictions of mmdet's DumpDetResults; of mmseg, their folder.
+    """The predictions that mmdet's DumpDetResults wrote; mmseg's folder.
 
     Raises:
         UsageError: there are none.
@@ -154,7 +153,14 @@ def analyse(
 def mistakes(
     matrix: np.ndarray, true: list[str], found: list[str], most: int = 5
 ) -> Iterator[str]:
-    """The cells beside the diagonal that are fullest, in words."""
+    """The most frequent confusions, one line each.
+
+    Args:
+        matrix: counts, true by found.
+        true: names of its rows.
+        found: names of its columns.
+        most: number of lines at most.
+    """
     wrong = matrix * (1 - np.eye(len(matrix), dtype=int))
     totals = matrix.sum(1)
     for place in np.argsort(-wrong, axis=None, kind='stable')[:most]:
@@ -179,7 +185,7 @@ def write_csv(path: Path, rows: Iterable[Sequence]) -> None:
 def draw(
     file: Path, matrix: np.ndarray, axes: tuple[list[str], list[str]]
 ) -> None:
-    """The matrix in percent of its rows, what is true.
+    """Draw the matrix in percent of its rows.
 
     Args:
         file: picture to write.
@@ -199,11 +205,10 @@ def draw(
     plot.set(xlabel='found', ylabel='true')
     if few:
         for (row, column), value in np.ndenumerate(shares):
-            ink = 'white' if value > 60 else 'black'
-            text = f'{value:.0f}'
+            colour = 'white' if value > 60 else 'black'
             plot.text(
-                *(column, row, text),
-                **dict(ha='center', va='center', fontsize=8, color=ink),
+                *(column, row, f'{value:.0f}'),
+                **dict(ha='center', va='center', fontsize=8, color=colour),
             )
     figure.colorbar(shown, shrink=0.6, label='% of what is true')
     save(figure, file)

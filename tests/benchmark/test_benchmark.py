@@ -1,15 +1,32 @@
-"""The benchmark: equal contestants, what is counted, tables and pages."""
+"""The benchmark: equal models, what is counted, tables and pages."""
 
 import os
 from types import SimpleNamespace
 
 import pytest
 import torch
+from baselines import BUILDERS
+from baselines.cases import GOALS, Goal
+from baselines.results import (
+    FACTS,
+    ROWS,
+    SHARES,
+    read_facts,
+    read_rows,
+    write_facts,
+    write_rows,
+)
+from baselines.shares import (
+    OTHER,
+    Share,
+    kind_of,
+    profile_case,
+    shares_table,
+)
+from render import performance as page
 from torch import nn
 
-from pvt_mm.benchmark import cli, page, report
-from pvt_mm.benchmark.baselines.build import MAKERS, build, check_equal, enter
-from pvt_mm.benchmark.cases import GOALS, Case, Goal
+from pvt_mm.benchmark import cli
 from pvt_mm.benchmark.measure import (
     MIB,
     interleave,
@@ -17,27 +34,19 @@ from pvt_mm.benchmark.measure import (
     saved_bytes,
     stage_seconds,
 )
-from pvt_mm.benchmark.rows import (
-    Row,
-    measure,
-    read_facts,
-    read_rows,
-    write_facts,
-    write_rows,
-)
-from pvt_mm.benchmark.shares import (
-    OTHER,
-    kind_of,
-    read_shares,
-    shares,
-    shares_table,
-    write_shares,
+from pvt_mm.benchmark.rows import Case, Row, measure, rows_table
+from pvt_mm.benchmark.variants import (
+    BASELINES,
+    VARIANTS,
+    build,
+    build_equal,
+    check_equal,
 )
 from pvt_mm.config.paths import HOME
 from pvt_mm.errors import UsageError
 from pvt_mm.models.layers import Block
 
-PEERS = [
+MODELS = [
     ('pvt_v2_b0', ['ours', 'ours with_cp', 'timm', 'transformers']),
     ('pvt_v2_b2_li', ['ours', 'timm', 'transformers']),
     ('pvt_v2_b2', ['ours', 'mmdet']),
@@ -46,9 +55,9 @@ PEERS = [
 ]
 
 
-@pytest.mark.parametrize(('name', 'who'), PEERS)
-def test_contestants_have_equal_maps(name, who):
-    assert list(enter(name, who, 'cpu')) == who  # which checks it
+@pytest.mark.parametrize(('name', 'models'), MODELS)
+def test_models_have_equal_maps(name, models):
+    assert list(build_equal(name, models, 'cpu')) == models  # which checks it
 
 
 def test_unequal_maps_are_refused():
@@ -60,14 +69,14 @@ def test_unequal_maps_are_refused():
         check_equal('a', [maps[0] * torch.nan], maps)
 
 
-def test_the_yardstick_is_not_our_fast_layers():
-    models = enter('mpvit_tiny', ['ours', 'official structure'], 'cpu')
+def test_the_baseline_has_not_our_fast_layers():
+    models = build_equal('mpvit_tiny', ['ours', 'official structure'], 'cpu')
     kinds = {type(m) for m in models['official structure'].modules()}
     homes = {k.__module__ for k in kinds if issubclass(k, nn.Linear)}
     assert homes == {'torch.nn.modules.linear'}
     own = {type(m) for m in models['ours'].modules()}
     homes = {k.__module__ for k in own if issubclass(k, nn.Linear)}
-    assert all(home.startswith('pvt_mm.layers.') for home in homes)
+    assert all(home.startswith('pvt_mm.models.layers.') for home in homes)
 
 
 def test_saved_bytes_counts_each_storage_once():
@@ -101,7 +110,7 @@ def test_peak_bytes_sees_a_tensor_come_and_go():
     assert peak == (pytest.approx(64 * MIB, rel=0.2) if known else None)
 
 
-def test_calls_take_turns():
+def test_calls_are_interleaved():
     order = []
     calls = {name: lambda n=name: order.append(n) for name in 'ab'}
     seconds = interleave(calls, rounds=2)
@@ -121,7 +130,7 @@ def test_stages_are_told_apart(monkeypatch):
 
 
 def rows():
-    """Two contestants that were measured, and a line of three sizes."""
+    """Two models that were measured, and a line of three sizes."""
     shared = ('pvt_v2_b2', 800, 1344, 1, 'training', 'float32')
     line = []
     for side in (200, 400, 800):
@@ -141,15 +150,15 @@ def rows():
 
 
 def test_rows_come_back(tmp_path):
-    write_rows(tmp_path / 'a.csv', rows())
-    assert read_rows(tmp_path / 'a.csv') == rows()
+    write_rows(tmp_path / 'a.csv', rows(), Row)
+    assert read_rows(tmp_path / 'a.csv', Row) == rows()
     facts = {'processor': 'a, b', 'threads': '2'}
     write_facts(tmp_path / 'b.csv', facts)
     assert read_facts(tmp_path / 'b.csv') == facts
 
 
 @pytest.mark.parametrize(
-    ('field', 'who', 'bound', 'value', 'met'),
+    ('field', 'model', 'bound', 'value', 'met'),
     [
         ('speed', 'timm', 1.5, 1.5, True),
         ('speed', 'timm', 1.6, 1.5, False),
@@ -159,40 +168,41 @@ def test_rows_come_back(tmp_path):
         ('share', 'timm', 0.2, 0.25, False),
     ],
 )
-def test_goals(field, who, bound, value, met):
-    goal = Goal('pvt_v2_b2', (800, 1344), 'training', field, who, bound)
-    assert report.reached(goal, rows()) == value
-    assert report.met(goal, value) is met
+def test_goals(field, model, bound, value, met):
+    goal = Goal('pvt_v2_b2', (800, 1344), 'training', field, model, bound)
+    assert goal.measured(rows()) == value
+    assert goal.met(value) is met
 
 
 def test_a_goal_of_what_was_not_measured():
     goal = Goal('pvt_v2_b2', (800, 1344), 'training', 'speed', 'mmdet', 2.8)
-    assert report.reached(goal, rows()) is None
-    table = report.goals_table(rows())
+    assert goal.measured(rows()) is None
+    table = page.goals_table(rows())
     assert '| >= 1.6 times, timm | 1.50 | **gap** |' in table
     assert '| <= 1650 MiB | 1000 | met |' in table
     assert 'mmdet' not in table
 
 
 def test_slope_of_a_straight_line():
-    assert report.slope(rows(), 'pvt_v2_b2_li') == pytest.approx((2.0, 1.0))
+    assert page.slope(rows(), 'pvt_v2_b2_li') == pytest.approx((2.0, 1.0))
 
 
-def test_goals_name_contestants():
-    assert {goal.who for goal in GOALS} <= set(MAKERS)
+def test_goals_name_models():
+    assert {goal.model for goal in GOALS} <= {*VARIANTS, *BASELINES}
+    assert tuple(BUILDERS) == BASELINES
 
 
 def test_page_and_readme_are_written(tmp_path):
     for folder in ('results', 'docs'):
         (tmp_path / folder).mkdir()
-    write_rows(tmp_path / page.ROWS, rows())
+    write_rows(tmp_path / ROWS, rows(), Row)
     limits = {'product limit': '7 GFLOP/s', 'memory limit': '1 GB/s'}
-    write_facts(tmp_path / page.FACTS, {'processor': 'abacus', **limits})
-    write_shares(tmp_path / page.SHARES, [])
-    (tmp_path / page.EXPLAINED).write_text('Why.')
+    write_facts(tmp_path / FACTS, {'processor': 'abacus', **limits})
+    write_rows(tmp_path / SHARES, [], Share)
+    (tmp_path / page.NOTES).write_text('Why.')
     readme = tmp_path / 'README.md'
-    readme.write_text(f'a\n{report.BEGIN}\nold\n{report.END}\nb\n')
-    page.render(tmp_path)
+    readme.write_text('a\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nb\n')
+    page.main(tmp_path)
     text = (tmp_path / page.PAGE).read_text()
     assert 'abacus' in text
     assert text.endswith('Why.\n')
@@ -205,15 +215,15 @@ def test_page_and_readme_are_written(tmp_path):
 
 
 def test_kept_results_and_page_agree():
-    found = read_rows(HOME / page.ROWS)
+    found = read_rows(HOME / ROWS, Row)
     text = (HOME / page.PAGE).read_text()
-    assert report.goals_table(found) in text
-    assert report.goals_table(found) in (HOME / 'README.md').read_text()
-    assert report.rows_table(found) in text
-    assert shares_table(read_shares(HOME / page.SHARES)) in text
+    assert page.goals_table(found) in text
+    assert page.goals_table(found) in (HOME / 'README.md').read_text()
+    assert rows_table(found) in text
+    assert shares_table(read_rows(HOME / SHARES, Share)) in text
 
 
-def test_kinds_of_work():
+def test_kinds_of_operations():
     assert kind_of('aten::addmm') == kind_of('aten::mm') == 'products'
     assert kind_of('mkldnn::_linear_pointwise') == 'products'
     assert kind_of('aten::add_') == 'sums, scalings'
@@ -222,13 +232,13 @@ def test_kinds_of_work():
 
 
 def test_shares_of_a_call(tmp_path):
-    found = shares(Case('pvt_v2_b0', (64, 64), 'training'))
+    found = profile_case(Case('pvt_v2_b0', (64, 64), 'training'))
     assert sum(s.share for s in found) == pytest.approx(1)
     rate = {s.kind: s.gflops for s in found}
     assert rate['products'] > 0 and rate['attention'] > 0
     assert rate['norms'] == 0
-    write_shares(tmp_path / 'a.csv', found)
-    kept = read_shares(tmp_path / 'a.csv')
+    write_rows(tmp_path / 'a.csv', found, Share)
+    kept = read_rows(tmp_path / 'a.csv', Share)
     assert [s.kind for s in kept] == [s.kind for s in found]
     assert kept[0].seconds == pytest.approx(found[0].seconds, rel=1e-3)
     table = shares_table(kept)
@@ -238,10 +248,10 @@ def test_shares_of_a_call(tmp_path):
 def test_measure_a_case():
     case = Case('pvt_v2_b0', (64, 64), 'inference', ('timm',), rounds=1)
     ours, timm = measure(case, 'cpu')
-    assert (ours.who, timm.who) == ('ours', 'timm')
+    assert (ours.model, timm.model) == ('ours', 'timm')
     assert 0 < ours.low <= ours.seconds <= ours.high
     assert len(ours.stages.split()) == 4
-    case = case._replace(task='training', who=('ours with_cp',))
+    case = case._replace(task='training', against=('ours with_cp',))
     ours, leaner = measure(case, 'cpu')
     assert leaner.saved < ours.saved
 
@@ -257,7 +267,7 @@ def test_command_line(capsys):
     config = 'configs/retinanet_pvt_v2_b0_shapes.py'
     cli.main([config, *argv[1:], '--threads', threads])
     said = capsys.readouterr().out
-    assert 'whole: ' in said and 'backbone: ' in said
+    assert 'model: ' in said and 'backbone: ' in said
 
 
 @pytest.mark.parametrize(
@@ -274,6 +284,18 @@ def test_command_line(capsys):
 def test_refusals(argv, part):
     with pytest.raises(UsageError, match=part):
         cli.main([*argv, '--threads', str(torch.get_num_threads())])
+
+
+def test_no_target_is_an_error(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(['--threads', '1'])
+    assert 'required: targets' in capsys.readouterr().err
+
+
+def test_baselines_need_a_checkout(monkeypatch, tmp_path):
+    monkeypatch.setattr('pvt_mm.config.paths.HOME', tmp_path / '.mim')
+    with pytest.raises(UsageError, match="--against 'timm' needs a checkout"):
+        build_equal('pvt_v2_b0', ['ours', 'timm'], 'cpu')
 
 
 def test_no_gpu_is_said(monkeypatch):

@@ -1,4 +1,4 @@
-"""The room checkpoints/: files, the zoo, downloads, and the gate."""
+"""Weight files, the zoo, downloads and strict loading."""
 
 import argparse
 import io
@@ -20,18 +20,21 @@ from mmengine.runner import CheckpointLoader
 
 from pvt_mm.checkpoints import (
     convert,
+    download,
     load_pretrained,
     read_weights,
+    strict_load,
     write_weights,
     zoo,
 )
-from pvt_mm.checkpoints import download as fetch
-from pvt_mm.checkpoints import strict_load as loader
-from pvt_mm.checkpoints.formats import from_ours
-from pvt_mm.checkpoints.parameter_names import strangers
+from pvt_mm.checkpoints.formats import (
+    detect_format,
+    from_ours,
+    unexpected_keys,
+)
 from pvt_mm.errors import CheckpointError
 
-TOOL = Path(__file__).parents[2] / 'tools' / 'convert_checkpoint.py'
+CONVERT = [sys.executable, '-m', 'pvt_mm', 'convert']
 
 
 @pytest.fixture(scope='module')
@@ -39,7 +42,7 @@ def weights():
     """Official classification weights of pvt_v2_b0."""
     torch.manual_seed(0)
     state = golden.random_state(golden.build('cls_pvt_v2_b0'))
-    return from_ours(state, 'official')[1].state
+    return from_ours(state, 'official').state
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def official(tmp_path, weights):
 def cache(tmp_path, monkeypatch):
     """An empty cache of downloads, and no folder of the user's."""
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
-    monkeypatch.delenv(fetch.FOLDER, raising=False)
+    monkeypatch.delenv(download.FOLDER, raising=False)
     return tmp_path / 'hub' / 'checkpoints'
 
 
@@ -152,10 +155,10 @@ def test_the_malicious_files_do_run_elsewhere(tmp_path, weights):
 
 
 @pytest.mark.parametrize('kind', ['malicious_zip', 'truncated', 'page'])
-def test_tool_refuses_bad_files(kind, tmp_path, weights):
+def test_command_refuses_bad_files(kind, tmp_path, weights):
     path = bad_file(kind, tmp_path, weights)
     before = set(tmp_path.iterdir())
-    command = [sys.executable, TOOL, path, tmp_path / 'out.pth']
+    command = [*CONVERT, path, tmp_path / 'out.pth']
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     assert BAD[kind] in result.stderr
@@ -217,24 +220,25 @@ def test_containers_and_prefixes_are_opened(tmp_path, weights):
         assert set(read_weights(path)) == set(weights)
 
 
-# The tool
+# The command
 
 
-def test_tool_converts_there_and_back(tmp_path, official, weights):
+def test_command_converts_there_and_back(tmp_path, official, weights):
     ours, back = tmp_path / 'ours.safetensors', tmp_path / 'back.pth'
-    run = [sys.executable, TOOL]
     result = subprocess.run(
-        [*run, official, ours], capture_output=True, text=True, check=True
+        [*CONVERT, official, ours], capture_output=True, text=True, check=True
     )
     assert 'official PVTv2, 178 tensors' in result.stdout
     assert '178 renamed' in result.stdout
     model = golden.build('cls_pvt_v2_b0')
     model.load_state_dict(read_weights(ours), strict=True)
-    subprocess.run([*run, ours, back, '--to', 'official'], check=True)
+    subprocess.run([*CONVERT, ours, back, '--to', 'official'], check=True)
     state = torch.load(back, weights_only=True)
     assert set(state) == set(weights)
     assert all(torch.equal(state[k], weights[k]) for k in weights)
-    again = subprocess.run([*run, ours, back], capture_output=True, text=True)
+    again = subprocess.run(
+        [*CONVERT, ours, back], capture_output=True, text=True
+    )
     assert again.returncode == 1
     assert 'is there already: use --force' in again.stderr
 
@@ -249,9 +253,11 @@ def test_every_name_of_ours_is_known(variant):
     with torch.device('meta'):
         model = golden.build(variant)
     keys = model.state_dict()
-    family = type(model).__name__
-    assert strangers(family, keys) == []
-    assert strangers(family, [f'{key}x' for key in keys]) == [
+    ours, prefix = detect_format(keys)
+    assert (ours.name, ours.family) == ('pvt_mm', type(model).__name__)
+    assert prefix == ''
+    assert unexpected_keys(ours, keys) == []
+    assert unexpected_keys(ours, [f'{key}x' for key in keys]) == [
         f'{key}x' for key in keys
     ]
 
@@ -293,21 +299,21 @@ def test_numbers_have_one_way_of_writing(tmp_path, weights):
     ('value', 'words'),
     [(torch.nan, 'holds NaN or infinity'), (torch.inf, 'holds NaN or inf')],
 )
-def test_gate_stops_at_what_is_not_a_number(value, words, tmp_path, weights):
+def test_nan_and_infinity_are_refused(value, words, tmp_path, weights):
     path, key = tmp_path / 'w.pth', 'block1.0.norm1.weight'
     torch.save({**weights, key: weights[key] + value}, path)
     with pytest.raises(CheckpointError, match=f'norm1.weight {words}'):
         load_pretrained(golden.build('pvt_v2_b0'), str(path))
 
 
-def test_gate_stops_at_integers(tmp_path, weights):
+def test_integers_are_refused(tmp_path, weights):
     path, key = tmp_path / 'w.pth', 'block1.0.norm1.weight'
     torch.save({**weights, key: weights[key].char()}, path)
     with pytest.raises(CheckpointError, match='is torch.int8 and must be fl'):
         load_pretrained(golden.build('pvt_v2_b0'), str(path))
 
 
-# The gate
+# Strict loading
 
 
 def pretrained(model, path, **options):
@@ -315,7 +321,7 @@ def pretrained(model, path, **options):
     return model.state_dict()
 
 
-def test_gate_opens_for_a_classifier_file(official, weights):
+def test_a_classifier_file_is_loaded(official, weights):
     state = pretrained(golden.build('pvt_v2_b0'), official)
     key = 'stages.3.blocks.1.attn.kv.weight'
     assert torch.equal(state[key], weights['block4.1.attn.kv.weight'])
@@ -323,15 +329,15 @@ def test_gate_opens_for_a_classifier_file(official, weights):
 
 @pytest.fixture
 def logged(monkeypatch):
-    """What the gate writes into the log."""
+    """What strict loading writes into the log."""
     lines = []
     monkeypatch.setattr(
-        loader, 'print_log', lambda text, *rest: lines.append(text)
+        strict_load, 'print_log', lambda text, *rest: lines.append(text)
     )
     return lines
 
 
-def test_gate_says_what_came(official, logged):
+def test_log_says_how_much_was_loaded(official, logged):
     pretrained(golden.build('pvt_v2_b0'), official)
     assert logged == [
         f'loaded 100 % of 3,409,760 parameters from {official} '
@@ -340,16 +346,16 @@ def test_gate_says_what_came(official, logged):
 
 
 @pytest.mark.parametrize('variant', ['pvt_tiny', 'mpvit_tiny'])
-def test_gate_opens_for_every_family(variant, tmp_path):
+def test_every_family_is_loaded(variant, tmp_path):
     state = golden.random_state(golden.build(f'cls_{variant}'))
     path = tmp_path / 'w.pth'
-    torch.save(from_ours(state, 'official')[1].state, path)
+    torch.save(from_ours(state, 'official').state, path)
     got = pretrained(golden.build(variant, out_indices=(0, 1)), path)
     for key, value in got.items():
         assert torch.equal(value, state[f'backbone.{key}']), key
 
 
-def test_gate_stops_at_a_missing_tensor(tmp_path, weights):
+def test_a_missing_tensor_is_an_error(tmp_path, weights):
     path = tmp_path / 'w.pth'
     torch.save(
         {k: v for k, v in weights.items() if 'block2.0.' not in k}, path
@@ -362,7 +368,7 @@ def test_gate_stops_at_a_missing_tensor(tmp_path, weights):
     assert 'depths 2, 1, 2, 2' in text
 
 
-def test_gate_stops_at_another_arch(official):
+def test_another_arch_is_an_error(official):
     with pytest.raises(CheckpointError) as error:
         pretrained(golden.build('pvt_v2_b1'), official)
     text = str(error.value)
@@ -372,7 +378,7 @@ def test_gate_stops_at_another_arch(official):
     assert '(32, 3, 7, 7) in the file, (64, 3, 7, 7) here' in text
 
 
-def test_gate_stops_at_unexpected_tensors(tmp_path):
+def test_unexpected_tensors_are_an_error(tmp_path):
     state = golden.random_state(golden.build('pvt_v2_b2'))
     path = tmp_path / 'w.pth'
     torch.save(state, path)
@@ -386,12 +392,12 @@ def test_gate_stops_at_unexpected_tensors(tmp_path):
         pretrained(model, path)
 
 
-def test_gate_stops_at_other_image_channels(official):
+def test_other_image_channels_are_an_error(official):
     with pytest.raises(CheckpointError, match=r'\(32, 4, 7, 7\) here'):
         pretrained(golden.build('pvt_v2_b0', in_channels=4), official)
 
 
-def test_gate_lets_partial_weights_through_on_demand(official, logged):
+def test_partial_weights_are_loaded_on_demand(official, logged):
     model = golden.build('pvt_v2_b0', in_channels=4)
     before = model.state_dict()['stages.0.patch_embed.proj.weight'].clone()
     state = pretrained(model, official, allow_partial=True)
@@ -400,14 +406,16 @@ def test_gate_lets_partial_weights_through_on_demand(official, logged):
     assert 'loaded only 99.8%' in logged[1]
 
 
-def test_gate_names_a_foreign_file(tmp_path):
+def test_a_file_of_no_known_format_is_named(tmp_path):
     path = tmp_path / 'resnet.pth'
     torch.save({'layer1.0.conv1.weight': torch.ones(2)}, path)
-    with pytest.raises(CheckpointError, match='no known dialect .* nearest: '):
+    with pytest.raises(
+        CheckpointError, match='no known checkpoint format .* nearest: '
+    ):
         pretrained(golden.build('pvt_v2_b0'), path)
 
 
-def test_init_cfg_goes_through_the_gate(official):
+def test_init_cfg_is_loaded_strictly(official):
     cfg = {'type': 'Pretrained', 'checkpoint': str(official)}
     for init_cfg in (cfg, [cfg]):
         with pytest.raises(CheckpointError, match='does not fit'):
@@ -437,23 +445,28 @@ def test_addresses_cannot_be_changed_on_the_way():
 
 def test_names_near_a_wrong_one():
     with pytest.raises(CheckpointError, match='nearest: .*pvt_v2_b2'):
-        fetch.locate('pvt://pvtv2_b2')
+        download.locate('pvt://pvtv2_b2')
 
 
 def test_folder_of_the_user_comes_first(cache, official, monkeypatch):
-    monkeypatch.setenv(fetch.FOLDER, str(official.parent))
-    assert fetch.locate('pvt://pvt_v2_b0') == official
+    monkeypatch.setenv(download.FOLDER, str(official.parent))
+    assert download.locate('pvt://pvt_v2_b0') == official
     state = CheckpointLoader.load_checkpoint('pvt://pvt_v2_b0')
     assert 'backbone.stages.0.norm.weight' in state
-    monkeypatch.setenv(fetch.FOLDER, str(official))
+    monkeypatch.setenv(download.FOLDER, str(official))
     with pytest.raises(CheckpointError, match='is not a folder'):
-        fetch.locate('pvt://pvt_v2_b0')
+        download.locate('pvt://pvt_v2_b0')
 
 
 def test_dead_links_say_what_to_do(cache):
     with pytest.raises(CheckpointError) as error:
-        fetch.locate('pvt://mpvit_small')
-    for words in ('dropbox.com', 'is dead', 'mpvit_small.pth', fetch.FOLDER):
+        download.locate('pvt://mpvit_small')
+    for words in (
+        'dropbox.com',
+        'is dead',
+        'mpvit_small.pth',
+        download.FOLDER,
+    ):
         assert words in str(error.value)
 
 
@@ -511,20 +524,20 @@ def server(official):
 
 
 def test_download(cache, server, official):
-    path = fetch.locate(server.url)
+    path = download.locate(server.url)
     assert path == cache / 'pvt_v2_b0.pth'
     assert path.read_bytes() == official.read_bytes()
-    assert fetch.locate(server.url) == path
+    assert download.locate(server.url) == path
     assert len(server.asked) == 1
 
 
 def test_download_continues_after_a_cut(cache, server, official):
     server.cut = 1000000
     with pytest.raises(CheckpointError, match='stopped after 1000000 of'):
-        fetch.locate(server.url)
+        download.locate(server.url)
     assert not (cache / 'pvt_v2_b0.pth').exists()
     server.cut = 0
-    path = fetch.locate(server.url)
+    path = download.locate(server.url)
     assert server.asked == [None, 'bytes=1000000-']
     assert path.read_bytes() == official.read_bytes()
     assert sorted(p.suffix for p in cache.iterdir()) == ['.lock', '.pth']
@@ -533,9 +546,9 @@ def test_download_continues_after_a_cut(cache, server, official):
 def test_download_starts_over_when_the_file_changed(cache, server, official):
     server.cut = 1000000
     with pytest.raises(CheckpointError):
-        fetch.locate(server.url)
+        download.locate(server.url)
     server.cut, server.tag = 0, '"2"'
-    assert fetch.locate(server.url).read_bytes() == official.read_bytes()
+    assert download.locate(server.url).read_bytes() == official.read_bytes()
 
 
 def test_download_that_ended_before_it_was_kept(cache, server, official):
@@ -543,28 +556,28 @@ def test_download_that_ended_before_it_was_kept(cache, server, official):
     part = cache / 'pvt_v2_b0.pth.part'
     part.write_bytes(official.read_bytes())
     part.with_name(part.name + '.tag').write_text(server.tag)
-    assert fetch.locate(server.url).read_bytes() == official.read_bytes()
+    assert download.locate(server.url).read_bytes() == official.read_bytes()
 
 
 def test_wrong_hash_is_not_kept(cache, server):
     with pytest.raises(CheckpointError, match='its sha256 is .* not 00ff'):
-        fetch.download(server.url, cache / 'w.pth', '00ff')
+        download.download(server.url, cache / 'w.pth', '00ff')
     assert [p.name for p in cache.iterdir()] == ['w.pth.lock']
-    digest = fetch.hash_of(fetch.locate(server.url))
-    path = fetch.download(server.url, cache / 'w.pth', digest[:8])
-    assert fetch.hash_of(path) == digest
+    digest = download.hash_of(download.locate(server.url))
+    path = download.download(server.url, cache / 'w.pth', digest[:8])
+    assert download.hash_of(path) == digest
 
 
 def test_hash_in_the_name_is_checked(cache, server):
     url = server.url.replace('.pth', '-0123abcd.pth')
     with pytest.raises(CheckpointError, match='not 0123abcd'):
-        fetch.locate(url)
+        download.locate(url)
 
 
 def test_page_instead_of_a_file_is_not_kept(cache, server):
     server.content = b'<html>log in first</html>'
     with pytest.raises(CheckpointError, match='gave a bad file: .* web page'):
-        fetch.locate(server.url)
+        download.locate(server.url)
     assert not (cache / 'pvt_v2_b0.pth').exists()
     assert not (cache / 'pvt_v2_b0.pth.part').exists()
 
@@ -574,25 +587,25 @@ def test_server_that_does_not_give_it(cache, server, monkeypatch):
     row = zoo.Source((server.url, server.url.replace('.pth', '.safetensors')))
     monkeypatch.setitem(zoo.ZOO, 'pvt_v2_b0', row)
     with pytest.raises(CheckpointError) as error:
-        fetch.locate('pvt://pvt_v2_b0')
+        download.locate('pvt://pvt_v2_b0')
     text = str(error.value)
     assert text.count('the server answers 404') == 2
     assert server.url in text
     assert str(cache / 'pvt_v2_b0.pth') in text
-    assert fetch.FOLDER in text
+    assert download.FOLDER in text
 
 
 def test_mirror_takes_over(cache, server, monkeypatch):
     dead = 'http://127.0.0.1:9/pvt_v2_b0.pth'
     monkeypatch.setitem(zoo.ZOO, 'pvt_v2_b0', zoo.Source((dead, server.url)))
-    assert fetch.locate('pvt://pvt_v2_b0').exists()
+    assert download.locate('pvt://pvt_v2_b0').exists()
 
 
 def test_silent_server(cache, server, monkeypatch):
-    monkeypatch.setattr(fetch, 'TIMEOUT', 0.3)
+    monkeypatch.setattr(download, 'TIMEOUT', 0.3)
     server.hang.clear()
     with pytest.raises(CheckpointError, match='no answer within 0.3 seconds'):
-        fetch.locate(server.url)
+        download.locate(server.url)
     server.hang.set()
 
 
@@ -600,7 +613,7 @@ def test_two_processes_fetch_once(cache, server):
     found = []
 
     def go():
-        found.append(fetch.locate(server.url))
+        found.append(download.locate(server.url))
 
     threads = [threading.Thread(target=go) for _ in range(4)]
     for thread in threads:

@@ -1,7 +1,7 @@
-"""The tables of checkpoints/: other code bases' backbones, and back again."""
+"""Checkpoint formats: from other code bases' names to ours and back."""
 
 import golden
-import peers
+import libraries
 import pytest
 import safetensors.torch
 import torch
@@ -43,17 +43,17 @@ def test_official_names_there_and_back(variant):
     with torch.device('meta'):
         model = golden.build(variant)
     ours = numbered(model)
-    official = from_ours(ours, 'official')[1].state
+    official = from_ours(ours, 'official').state
     row = golden.OFFICIAL[variant]
     assert len(official) == int(row['entries'])
     assert golden.digest(official) == row['sha256']
-    found, translation = to_ours(official)
+    converted = to_ours(official)
     family, _ = golden.split_name(variant.removeprefix('cls_'))
     kind = golden.FAMILIES[family].backbone
-    assert str(found) == f'official {kind}'
-    assert peers.equal(translation.state, ours)
-    again = from_ours(translation.state, 'official')[1].state
-    assert peers.equal(again, official)
+    assert str(converted.format) == f'official {kind}'
+    assert libraries.equal(converted.state, ours)
+    again = from_ours(converted.state, 'official').state
+    assert libraries.equal(again, official)
 
 
 @pytest.mark.parametrize('variant', ['pvt_tiny', 'pvt_v2_b0', 'mpvit_tiny'])
@@ -63,8 +63,8 @@ def test_bits_of_floats_survive(variant):
     ours = golden.random_state(model)
     key = next(k for k in ours if k.endswith('attn.proj.bias'))
     ours[key][:3] = torch.tensor([torch.nan, -0.0, torch.inf])
-    official = from_ours(ours, 'official')[1].state
-    back = to_ours(official)[1].state
+    official = from_ours(ours, 'official').state
+    back = to_ours(official).state
     model.load_state_dict(back, strict=True)
     for key, value in ours.items():
         bits = torch.uint8
@@ -80,9 +80,9 @@ def test_bits_of_floats_survive(variant):
 def check_round_trip(theirs, name):
     """Their state dict becomes ours and comes back bit-equal; ours."""
     state = theirs.state_dict()
-    found, ours = to_ours(state)
-    assert found.dialect.name == name
-    assert peers.equal(from_ours(ours.state, name)[1].state, state)
+    ours = to_ours(state)
+    assert ours.format.name == name
+    assert libraries.equal(from_ours(ours.state, name).state, state)
     return ours.state
 
 
@@ -105,47 +105,50 @@ def maps_of(variant, state, image):
 
 @pytest.mark.parametrize('arch', ['b0', 'b2', 'b2_li'])
 def test_timm(arch):
-    theirs = peers.timm_classifier(arch)
+    theirs = libraries.timm_classifier(arch)
     ours = check_round_trip(theirs, 'timm')
     image = golden.image((1, 3, 64, 96))
     maps = maps_of(f'pvt_v2_{arch}', ours, image)
-    assert peers.distance(maps, peers.timm_maps(theirs, image)) < 1e-5
+    assert libraries.distance(maps, libraries.timm_maps(theirs, image)) < 1e-5
     logits = classifier(f'pvt_v2_{arch}', ours)(image)
-    assert peers.distance([logits], [theirs(image)]) < 1e-5
+    assert libraries.distance([logits], [theirs(image)]) < 1e-5
 
 
 @pytest.mark.parametrize('arch', ['b0', 'b2', 'b2_li'])
 def test_transformers_pvt_v2(arch):
-    theirs = peers.transformers_pvt_v2(arch)
+    theirs = libraries.transformers_pvt_v2(arch)
     ours = check_round_trip(theirs, 'transformers')
     check_round_trip(theirs.pvt_v2, 'transformers')
-    peers.official_eps(theirs, *EPS_V2)
+    libraries.official_eps(theirs, *EPS_V2)
     image = golden.image((1, 3, 64, 96))
     maps = maps_of(f'pvt_v2_{arch}', ours, image)
-    assert peers.distance(maps, peers.transformers_maps(theirs, image)) < 1e-5
+    assert (
+        libraries.distance(maps, libraries.transformers_maps(theirs, image))
+        < 1e-5
+    )
     logits = classifier(f'pvt_v2_{arch}', ours)(image)
-    assert peers.distance([logits], [theirs(image).logits]) < 1e-5
+    assert libraries.distance([logits], [theirs(image).logits]) < 1e-5
 
 
 def test_transformers_pvt():
-    theirs = peers.transformers_pvt()
+    theirs = libraries.transformers_pvt()
     ours = check_round_trip(theirs, 'transformers')
     check_round_trip(theirs.pvt, 'transformers')
-    peers.official_eps(theirs, *EPS_PVT)
+    libraries.official_eps(theirs, *EPS_PVT)
     image = golden.image((1, 3, 224, 224))  # transformers knows no other
     model = classifier('pvt_tiny', ours)
-    assert peers.distance([model(image)], [theirs(image).logits]) < 1e-5
+    assert libraries.distance([model(image)], [theirs(image).logits]) < 1e-5
     # two blocks per stage: every second state is a stage's, the last normed
     tokens = theirs.pvt(image, output_hidden_states=True).hidden_states
     theirs_maps = [t.transpose(1, 2) for t in tokens[1:6:2]]
     model.backbone.out_indices = (0, 1, 2)
     ours_maps = [m.flatten(2) for m in model.backbone(image)]
-    assert peers.distance(ours_maps, theirs_maps) < 1e-5
+    assert libraries.distance(ours_maps, theirs_maps) < 1e-5
 
 
 @pytest.mark.parametrize('ending', ['.safetensors', '.pth'])
 def test_files_of_transformers(ending, tmp_path):
-    theirs = peers.transformers_pvt_v2('b0')
+    theirs = libraries.transformers_pvt_v2('b0')
     theirs.save_pretrained(tmp_path)
     source = tmp_path / 'model.safetensors'
     ours, back = tmp_path / f'ours{ending}', tmp_path / 'back.safetensors'
@@ -155,21 +158,21 @@ def test_files_of_transformers(ending, tmp_path):
     classifier('pvt_v2_b0', read_weights(ours))
     convert(str(ours), str(back), 'transformers')
     again = safetensors.torch.load_file(back)
-    assert peers.equal(again, theirs.state_dict())
+    assert libraries.equal(again, theirs.state_dict())
     theirs.load_state_dict(again, strict=True)
 
 
-# What must not pass
+# State dicts that are refused
 
 
 def official(variant):
     """A state dict in official names."""
     state = golden.random_state(golden.build(variant))
-    return from_ours(state, 'official')[1].state
+    return from_ours(state, 'official').state
 
 
 def refusal(state):
-    """The one sentence with which a state dict is refused."""
+    """The error message for a state dict that is refused, one line."""
     with pytest.raises(CheckpointError) as error:
         to_ours(state)
     assert '\n' not in str(error.value)
@@ -186,18 +189,19 @@ def test_shared_encodings_with_two_values(layer):
     assert 'has several values for it' in text
 
 
-def test_unknown_dialect_lists_the_nearest():
+def test_unknown_format_lists_the_nearest():
     state = official('pvt_v2_b0')
     state = {f'encoder_{k}': v for k, v in state.items()}
     text = refusal(state)
-    assert 'no known dialect among 176 keys such as encoder_patch_emb' in text
+    assert 'no known checkpoint format among 176 keys such as enc' in text
+    assert 'keys such as encoder_patch_emb' in text
     assert 'nearest: official PVT' in text
     resnet = {'conv1.weight': torch.ones(1), 'layer1.0.bn1.weight': None}
     assert 'nearest: ' in refusal(resnet)
 
 
 def test_half_of_a_pair():
-    state = peers.transformers_pvt_v2('b0').state_dict()
+    state = libraries.transformers_pvt_v2('b0').state_dict()
     name = 'encoder.layers.1.blocks.0.attention.value.bias'
     del state[f'pvt_v2.{name}']
     assert f'incomplete file: no {name}' in refusal(state)
@@ -214,12 +218,12 @@ def test_half_of_a_pair():
 )
 def test_a_key_without_a_row(name, key):
     ours = golden.random_state(golden.build('pvt_v2_b0'))
-    state = from_ours(ours, name)[1].state
+    state = from_ours(ours, name).state
     state[key] = torch.ones(1)
     assert f'1 keys have no row in the table: {key}' in refusal(state)
 
 
-def test_nobody_takes_what_he_has_no_names_for():
+def test_a_format_without_names_for_a_neck_is_an_error():
     state = golden.random_state(golden.build('pvt_v2_b0'))
     state = {f'backbone.{k}': v for k, v in state.items()}
     state['neck.lateral_convs.0.conv.weight'] = torch.ones(1)

@@ -1,4 +1,4 @@
-"""What chance finds: networks of any shape, weight files of any content."""
+"""Random networks, and weight files of random content (hypothesis)."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mmengine.registry import MODELS
 
 from pvt_mm.checkpoints import convert, load_pretrained, read_weights
-from pvt_mm.checkpoints.safety import check_format
+from pvt_mm.checkpoints.safety import file_kind
 from pvt_mm.errors import CheckpointError, InputError
 
 SECONDS = 120  # of each search under the mark slow
@@ -194,8 +194,8 @@ class Hanging(BaseException):
 
 
 @contextlib.contextmanager
-def guarded(seconds=10):
-    """Nothing is run or written inside, and it ends."""
+def supervised(seconds=10):
+    """Fail if something inside is executed or written, or does not end."""
 
     def ring(*_):
         raise Hanging(f'still running after {seconds} seconds')
@@ -230,13 +230,13 @@ def check_file(tmp_path_factory):
 
     def check(data):
         path.write_bytes(data)
-        with contextlib.chdir(folder), guarded():
+        with contextlib.chdir(folder), supervised():
             got = outcome(read_weights, path)
             loaded = outcome(load_pretrained, model, str(path))
         assert list(folder.iterdir()) == [path]
         if isinstance(got, str):
             # which fault of several that library names differs every time
-            named = outcome(check_format, str(path)) == 'safetensors'
+            named = outcome(file_kind, str(path)) == 'safetensors'
             assert loaded == got or (named and isinstance(loaded, str))
             return
         assert all(type(x) is torch.Tensor for x in got.values())
@@ -275,10 +275,10 @@ def test_weight_files_for_long(check_file):
     assert search(check_file, FILES) >= 1000
 
 
-def test_guard_sees_what_a_pickle_runs(tmp_path, monkeypatch):
+def test_supervision_sees_what_a_pickle_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'w.pth').write_bytes(weight_files.saved(weight_files.Evil()))
-    with pytest.raises(AssertionError), guarded():
+    with pytest.raises(AssertionError), supervised():
         torch.load('w.pth', weights_only=False)
     assert (tmp_path / 'ran').exists()
 

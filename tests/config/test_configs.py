@@ -1,8 +1,8 @@
 """Recipes: the numbers of the first five, step by step.
 
 They are those of the official configs: whai362/PVT (detection, segmentation)
-and youngwanLEE/MPViT (semantic_segmentation). tests/test_zoo.py holds every
-leaf to docs/recipes/official.csv.
+and youngwanLEE/MPViT (semantic_segmentation). Every config is held to
+docs/recipes/official.csv by tests/reproduction/test_recipes.py.
 """
 
 from copy import deepcopy
@@ -26,40 +26,40 @@ RECIPES = {
     'semantic_fpn_pvt_v2_b2_ade20k': (2e-4, 1e-4, 4 * 8, 'iters', 40000),
     'upernet_mpvit_small_ade20k': (6e-5, 0.01, 2 * 8, 'iters', 160000),
 }
-each_recipe = pytest.mark.parametrize('leaf', RECIPES)
+each_recipe = pytest.mark.parametrize('config', RECIPES)
 
 
 @pytest.fixture
-def cfg(leaf):
-    return fresh(leaf)
+def cfg(config):
+    return fresh(config)
 
 
 @each_recipe
-def test_optimizer_groups(leaf, cfg):
+def test_optimizer_groups(config, cfg):
     """One learning rate, and decay for norms and biases too."""
-    lr, decay, *_ = RECIPES[leaf]
-    optimizer = build_optim_wrapper(model(leaf), cfg.optim_wrapper).optimizer
+    lr, decay, *_ = RECIPES[config]
+    optimizer = build_optim_wrapper(model(config), cfg.optim_wrapper).optimizer
     assert type(optimizer) is torch.optim.AdamW
     assert {g['lr'] for g in optimizer.param_groups} == {lr}
     assert {g['weight_decay'] for g in optimizer.param_groups} == {decay}
     assert {g['betas'] for g in optimizer.param_groups} == {(0.9, 0.999)}
     there = {id(p) for g in optimizer.param_groups for p in g['params']}
-    assert there == {id(p) for p in model(leaf).parameters()}
+    assert there == {id(p) for p in model(config).parameters()}
     assert cfg.optim_wrapper.get('clip_grad') is None
     assert cfg.optim_wrapper.type == 'OptimWrapper'
 
 
 @each_recipe
-def test_total_batch(leaf, cfg):
-    batch = RECIPES[leaf][2]
+def test_total_batch(config, cfg):
+    batch = RECIPES[config][2]
     assert cfg.train_dataloader.batch_size * 8 == batch
     assert cfg.auto_scale_lr.base_batch_size == batch
     assert cfg.auto_scale_lr.enable is False
 
 
 @each_recipe
-def test_length(leaf, cfg):
-    unit, length = RECIPES[leaf][3:]
+def test_length(config, cfg):
+    unit, length = RECIPES[config][3:]
     assert cfg.train_cfg[f'max_{unit}'] == length
 
 
@@ -85,11 +85,11 @@ def rates(cfg, places, epoch=100):
 
 
 @pytest.mark.parametrize(
-    'leaf', [leaf for leaf in RECIPES if RECIPES[leaf][3] == 'epochs']
+    'config', [config for config in RECIPES if RECIPES[config][3] == 'epochs']
 )
-def test_schedule_of_detection(leaf, cfg):
+def test_schedule_of_detection(config, cfg):
     """Warm-up of 500 iterations from 0.001, a tenth after 8 and 11 epochs."""
-    lr, epoch = RECIPES[leaf][0], 100
+    lr, epoch = RECIPES[config][0], 100
     places = [0, 250, 500, 799, 800, 1099, 1100]
     seen = rates(cfg, places, epoch)
     factors = [0.001, 0.001 + 0.999 * 250 / 500, 1, 1, 0.1, 0.1, 0.01]
@@ -98,28 +98,28 @@ def test_schedule_of_detection(leaf, cfg):
 
 def test_schedule_of_semantic_fpn():
     """Power 0.9 to zero, without warm-up."""
-    leaf = 'semantic_fpn_pvt_v2_b2_ade20k'
+    config = 'semantic_fpn_pvt_v2_b2_ade20k'
     places = [0, 1, 1000, 4000]
     expected = [2e-4 * (1 - place / 40000) ** 0.9 for place in places]
-    assert rates(read(leaf), places) == pytest.approx(expected, rel=1e-5)
-    (poly,) = read(leaf).param_scheduler
+    assert rates(read(config), places) == pytest.approx(expected, rel=1e-5)
+    (poly,) = read(config).param_scheduler
     assert (poly.eta_min, poly.end) == (0, 40000)
 
 
 def test_schedule_of_upernet():
     """Linear decay to zero, times a warm-up of 1500 iterations from 1e-6."""
-    leaf = 'upernet_mpvit_small_ade20k'
+    config = 'upernet_mpvit_small_ade20k'
     places = [0, 750, 1500, 4000]
     expected = [
         6e-5 * (1 - p / 160000) * (1e-6 + (1 - 1e-6) * min(p / 1500, 1))
         for p in places
     ]
-    assert rates(read(leaf), places) == pytest.approx(expected, rel=1e-3)
-    assert read(leaf).param_scheduler[1].eta_min == 0
+    assert rates(read(config), places) == pytest.approx(expected, rel=1e-3)
+    assert read(config).param_scheduler[1].eta_min == 0
 
 
 @pytest.mark.parametrize(
-    ('leaf', 'rate'),
+    ('config', 'rate'),
     [
         ('retinanet_pvt_tiny_coco', 0.1),
         ('retinanet_pvt_v2_b2_coco', 0.1),
@@ -128,15 +128,15 @@ def test_schedule_of_upernet():
         ('upernet_mpvit_small_ade20k', 0.2),
     ],
 )
-def test_drop_path(leaf, rate):
-    drops = [m for m in backbone(leaf).modules() if isinstance(m, DropPath)]
+def test_drop_path(config, rate):
+    drops = [m for m in backbone(config).modules() if isinstance(m, DropPath)]
     assert drops[0].rate == 0
     assert max(drop.rate for drop in drops) == pytest.approx(rate)
 
 
 @each_recipe
-def test_norms_train_and_nothing_is_frozen(leaf):
-    built = model(leaf).train()
+def test_norms_train_and_nothing_is_frozen(config):
+    built = model(config).train()
     assert all(p.requires_grad for p in built.parameters())
     assert all(m.training for m in built.modules())
 
@@ -184,7 +184,7 @@ def through(pipeline, height, width):
 
 
 @pytest.mark.parametrize(
-    ('leaf', 'size', 'expected'),
+    ('config', 'size', 'expected'),
     [
         # 512 x 683: the longer side goes up to a multiple of 32
         ('semantic_fpn_pvt_v2_b2_ade20k', (300, 400), (512, 704)),
@@ -193,19 +193,19 @@ def through(pipeline, height, width):
         ('mask_rcnn_pvt_v2_b2_coco', (300, 600), (667, 1333)),
     ],
 )
-def test_size_at_test_time(leaf, cfg, size, expected):
+def test_size_at_test_time(config, cfg, size, expected):
     pipeline = cfg.test_dataloader.dataset.pipeline
     assert through(pipeline, *size) == expected
     assert cfg.val_dataloader.dataset.pipeline == pipeline
 
 
 def test_training_crop():
-    for leaf in (
+    for config in (
         'semantic_fpn_pvt_v2_b2_ade20k',
         'upernet_mpvit_small_ade20k',
     ):
         steps = {
-            s.type: s for s in read(leaf).train_dataloader.dataset.pipeline
+            s.type: s for s in read(config).train_dataloader.dataset.pipeline
         }
         resize, crop = steps['RandomResize'], steps['RandomCrop']
         assert resize.scale == (2048, 512)
@@ -213,4 +213,4 @@ def test_training_crop():
         assert (crop.crop_size, crop.cat_max_ratio) == ((512, 512), 0.75)
         assert steps['RandomFlip'].prob == 0.5
         assert 'PhotoMetricDistortion' in steps
-        assert read(leaf).model.data_preprocessor.size == (512, 512)
+        assert read(config).model.data_preprocessor.size == (512, 512)

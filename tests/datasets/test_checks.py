@@ -1,4 +1,4 @@
-"""Bad data: refused at the start, skipped and counted, or fine."""
+"""Checks of data: errors before a run, skipped samples during it."""
 
 import builtins
 import errno
@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import sys
+import traceback
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -16,8 +17,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import BaseTransform, LoadImageFromFile
+from mmdet.datasets.transforms import LoadAnnotations
 from mmengine.config import Config
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 from pycocotools import mask as rle
@@ -43,7 +46,7 @@ from pvt_mm.datasets.checks.fault_tolerant_pipeline import (
     make_fault_tolerant,
 )
 from pvt_mm.datasets.checks.files import missing
-from pvt_mm.datasets.checks.report import allowed, lines, mend, note
+from pvt_mm.datasets.checks.report import allowed, error, lines, note
 from pvt_mm.datasets.checks.samples import check_samples, kept_randomness
 from pvt_mm.engine import train as training
 from pvt_mm.engine.runner import FaultTolerantRunner
@@ -59,14 +62,14 @@ def drawn(tmp_path_factory):
 
 @pytest.fixture
 def coco(tmp_path, drawn):
-    """A copy of the detection data that may be spoilt."""
+    """A copy of the detection data that a test may change."""
     shutil.copytree(drawn / 'coco', tmp_path / 'coco')
     return tmp_path / 'coco'
 
 
 @pytest.fixture
 def ade(tmp_path, drawn):
-    """A copy of the segmentation data that may be spoilt."""
+    """A copy of the segmentation data that a test may change."""
     shutil.copytree(drawn / 'ade20k', tmp_path / 'ade20k')
     return tmp_path / 'ade20k'
 
@@ -112,7 +115,7 @@ def config(part, root, **options):
 
 
 def sentences(findings):
-    return [f'{"mend" if f.mend else "note"}: {f.text}' for f in findings]
+    return [f'{"error" if f.error else "note"}: {f.text}' for f in findings]
 
 
 def look(cfg, mode='train'):
@@ -162,50 +165,56 @@ FILES = [
     ('beyond', first(bbox=[-9, 5, 300, 9]), ALL, 'note', 'beyond; it is cut'),
     ('zero', first(bbox=[5, 5, 0, 9]), ALL, 'note', 'annotation 1 of image 1'),
     ('negative', first(bbox=[25, 25, -9, -9]), ALL, 'note', 'has no area'),
-    ('nan', first(bbox=[NAN, 5, 9, 9]), ALL, 'mend', r'bbox \[nan, 5, 9, 9\]'),
-    ('inf', first(bbox=[5, 5, INF, 9]), ALL, 'mend', 'four finite numbers'),
-    ('words', first(bbox=['5', 5, 9, 9]), ALL, 'mend', 'four finite numbers'),
-    ('three', first(bbox=[5, 5, 9]), ALL, 'mend', 'four finite numbers'),
+    (
+        'nan',
+        first(bbox=[NAN, 5, 9, 9]),
+        ALL,
+        'error',
+        r'bbox \[nan, 5, 9, 9\]',
+    ),
+    ('inf', first(bbox=[5, 5, INF, 9]), ALL, 'error', 'four finite numbers'),
+    ('words', first(bbox=['5', 5, 9, 9]), ALL, 'error', 'four finite numbers'),
+    ('three', first(bbox=[5, 5, 9]), ALL, 'error', 'four finite numbers'),
     ('category', first(category_id=99), ALL, 'note', 'the category_id 99'),
     ('image', first(image_id=99), ALL, 'note', 'the image_id 99'),
     (
         *('same image id', lambda c: c['images'].append(c['images'][0])),
-        *(ALL, 'mend', 'images have the id 1 more than once'),
+        *(ALL, 'error', 'images have the id 1 more than once'),
     ),
     (
         *('same id', lambda c: c['annotations'].append(c['annotations'][0])),
-        *(ALL, 'mend', 'annotations have the id 1 more than once'),
+        *(ALL, 'error', 'annotations have the id 1 more than once'),
     ),
     (
-        *('empty', lambda c: c.update(annotations=[]), ALL, 'mend'),
+        *('empty', lambda c: c.update(annotations=[]), ALL, 'error'),
         'no annotation of any class',
     ),
-    ('no list', lambda c: c.pop('annotations'), ALL, 'mend', 'another task'),
+    ('no list', lambda c: c.pop('annotations'), ALL, 'error', 'another task'),
     (
         'no area',
         first(area=None),
         ALL,
-        'mend',
+        'error',
         r'annotations\[0\] has no area',
     ),
     ('no crowd', first(iscrowd=None), 'train', None, ''),
-    ('no crowd', first(iscrowd=None), 'val', 'mend', 'has no iscrowd'),
-    ('no size', set_first('images', height=None), ALL, 'mend', 'no height'),
-    ('size 0', set_first('images', width=0), ALL, 'mend', 'width 0'),
+    ('no crowd', first(iscrowd=None), 'val', 'error', 'has no iscrowd'),
+    ('no size', set_first('images', height=None), ALL, 'error', 'no height'),
+    ('size 0', set_first('images', width=0), ALL, 'error', 'width 0'),
     (
         *('captions', lambda c: c.update(annotations=[{'caption': 'x'}])),
-        *(ALL, 'mend', 'file for captions: give one of object detection'),
+        *(ALL, 'error', 'file for captions: give one of object detection'),
     ),
     (
         *('panoptic', lambda c: c.update(annotations=[{'segments_info': []}])),
-        *(ALL, 'mend', 'file for panoptic segmentation'),
+        *(ALL, 'error', 'file for panoptic segmentation'),
     ),
     (
         *('keypoints', lambda c: c.update(categories=c['categories'][:1])),
-        *(ALL, 'mend', r'no category named square, .*4 of 5 classes'),
+        *(ALL, 'error', r'no category named square, .*4 of 5 classes'),
     ),
     (
-        *('order', lambda c: c['categories'].reverse(), ALL, 'mend'),
+        *('order', lambda c: c['categories'].reverse(), ALL, 'error'),
         'in another order',
     ),
     (
@@ -213,7 +222,7 @@ FILES = [
             'twice',
             lambda c: c['categories'].append({'id': 9, 'name': 'disc'}),
         ),
-        *(ALL, 'mend', 'two categories have the name disc'),
+        *(ALL, 'error', 'two categories have the name disc'),
     ),
 ]
 
@@ -243,28 +252,34 @@ def judge(coco, cfg, edit, splits, verdict, words):
 
 MASKS = [
     ('clean', lambda c: None, ALL, None, ''),
-    ('none', first(segmentation=None), ALL, 'mend', 'has no segmentation'),
-    ('empty', first(segmentation=[]), ALL, 'mend', 'has no segmentation'),
+    ('none', first(segmentation=None), ALL, 'error', 'has no segmentation'),
+    ('empty', first(segmentation=[]), ALL, 'error', 'has no segmentation'),
     (
         *('two points', first(segmentation=[[5, 5, 20, 20]]), 'train'),
         *('note', 'polygon of 2 points; it is left out'),
     ),
     (
         *('two points', first(segmentation=[[5, 5, 20, 20]]), 'val'),
-        *('mend', 'polygon of 2 points; pycocotools cannot'),
+        *('error', 'polygon of 2 points; pycocotools cannot'),
     ),
     (
-        *('flat', first(segmentation=[5, 5, 20, 20, 5, 9]), ALL, 'mend'),
+        *('flat', first(segmentation=[5, 5, 20, 20, 5, 9]), ALL, 'error'),
         'not a list of polygons or',
     ),
-    ('text', first(segmentation='abc'), ALL, 'mend', 'not a list of poly'),
+    ('text', first(segmentation='abc'), ALL, 'error', 'not a list of poly'),
     ('run lengths', run_lengths, ALL, None, ''),
-    ('short', lambda c: run_lengths(c, 7), ALL, 'mend', 'run lengths of'),
+    ('short', lambda c: run_lengths(c, 7), ALL, 'error', 'run lengths of'),
     (
         *('other size', first(segmentation={'size': [9, 9], 'counts': [81]})),
-        *(ALL, 'mend', r'run lengths of size \[9, 9\], not \['),
+        *(ALL, 'error', r'run lengths of size \[9, 9\], not \['),
     ),
-    ('no counts', first(segmentation={'size': [9, 9]}), ALL, 'mend', 'counts'),
+    (
+        'no counts',
+        first(segmentation={'size': [9, 9]}),
+        ALL,
+        'error',
+        'counts',
+    ),
     ('compressed', lambda c: compressed(c, 0), ALL, None, ''),
     ('crowd', lambda c: compressed(c, 1), ALL, None, ''),
 ]
@@ -313,10 +328,10 @@ def test_absent_images(coco):
     )
     picture(coco, 3).unlink()
     found = sentences(check_annotation_files(cfg, ['train']))
-    assert [s[:5] for s in found] == ['mend:'] * 2  # more than one per cent
+    assert [s[:6] for s in found] == ['error:'] * 2  # more than one per cent
     picture(coco, 1, 'val').unlink()
     (said,) = sentences(check_annotation_files(cfg, ['val']))
-    assert said.startswith('mend: ')
+    assert said.startswith('error: ')
 
 
 def test_every_recipe_names_its_annotation_files():
@@ -362,13 +377,23 @@ def loop(file):
     file.symlink_to(file.name)
 
 
+def folder(file):
+    file.unlink()
+    file.mkdir()
+
+
 IMAGES = [
     ('missing', no_file, 'cannot be read: No such file'),
     ('empty', lambda file: file.write_bytes(b''), 'is empty'),
     ('no image', lambda file: file.write_text('<html>'), 'is no image'),
     ('cut', lambda file: jpeg(file, cut=99), 'is no image, or is cut short'),
     ('loop', loop, 'cannot be read: Too many levels of symbolic links'),
-    ('turned', lambda file: jpeg(file, exif=exif(6)), 'EXIF orientation 6 tu'),
+    ('folder', folder, 'cannot be read: Is a directory'),
+    (
+        'rotated',
+        lambda file: jpeg(file, exif=exif(6)),
+        'EXIF orientation 6 ro',
+    ),
     (
         'wide',
         lambda f: jpeg(f, np.zeros((20, 20000, 3), np.uint8)),
@@ -392,7 +417,7 @@ def test_unusable_image(coco, change, words, mode):
         spoil(coco, set_first('images', height=20, width=20000), mode)
         spoil(coco, first(bbox=[5, 5, 9, 9]), mode)
     (said,) = look(cfg, mode)
-    verdict = 'note' if mode == 'train' else 'mend'
+    verdict = 'note' if mode == 'train' else 'error'
     assert said.startswith(f'{verdict}: {file} ')
     assert words in said
     assert said.endswith('training skips it') == (mode == 'train')
@@ -438,12 +463,12 @@ def test_size_in_the_annotation_file(coco):
 
 
 def test_exif_as_it_is_read(coco):
-    """mmcv turns the image; a square one is turned without a trace."""
+    """mmcv rotates the image; nobody could tell of a square one."""
     cfg = config('coco', coco)
     jpeg(picture(coco), exif=exif(6))
-    sized(coco, 64, 48)  # as turned: fine, but worth a word
+    sized(coco, 64, 48)  # as rotated: fine, with a note
     (said,) = look(cfg)
-    assert 'is turned when it is read (EXIF orientation 6)' in said
+    assert 'is rotated when it is read (EXIF orientation 6)' in said
     sized(coco, 48, 64)
     color = 'color_ignore_orientation'
     cfg.train_dataloader.dataset.pipeline[0].color_type = color
@@ -515,6 +540,7 @@ MAPS = [
     ('missing', no_file, 'cannot be read: No such file'),
     ('empty', lambda file: file.write_bytes(b''), 'is empty'),
     ('no image', lambda file: file.write_text('x'), 'is no image'),
+    ('folder', folder, 'cannot be read: Is a directory'),
     ('size', relabel(lambda a: a[:20]), 'has labels of size '),
     ('beyond', relabel(lambda a: a * 0 + 99), 'has the label 98, but there'),
     ('colours', relabel(lambda a: np.dstack([a] * 3)), 'has labels of size'),
@@ -532,7 +558,7 @@ def test_unusable_label_map(ade, change, words, mode):
     file = scene(ade, mode)[1]
     change(file)
     said = look(config('ade20k', ade), mode)[0]
-    verdict = 'note' if mode == 'train' else 'mend'
+    verdict = 'note' if mode == 'train' else 'error'
     assert said.startswith(f'{verdict}: {file} ')
     assert words in said
 
@@ -574,12 +600,12 @@ def test_folder_that_is_linked(ade):
 # The command line and the start of a run
 
 
-def status(capsys, monkeypatch, verb, *argv):
-    """A verb's exit status and what it printed."""
+def status(capsys, monkeypatch, command, *argv):
+    """A command's exit status and what it printed."""
     monkeypatch.setattr(sys, 'argv', ['tool', *map(str, argv)])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        code = cli.run(verb)
+        code = cli.run(command)
     out = capsys.readouterr()
     assert 'Traceback' not in out.err
     return code, out.out, out.err.strip()
@@ -588,22 +614,22 @@ def status(capsys, monkeypatch, verb, *argv):
 def test_tool(capsys, monkeypatch, coco, tmp_path):
     file = write(config('coco', coco), tmp_path / 'config.py')
     run = (capsys, monkeypatch, checker.main, file)
-    assert status(*run) == (0, '11 images read; 0 to mend, 0 to note\n', '')
+    assert status(*run) == (0, '11 images read; 0 errors, 0 notes\n', '')
     picture(coco).write_bytes(b'')
     code, out, _ = status(*run, '--workers', '0')
     assert code == 0
     assert f'note: {picture(coco)} is empty; training skips it\n' in out
-    assert out.endswith('11 images read; 0 to mend, 1 to note\n')
+    assert out.endswith('11 images read; 0 errors, 1 note\n')
     picture(coco, 1, 'val').write_bytes(b'')
     code, out, said = status(*run, '--images', '4')
     assert code == 1
-    assert f'mend: {picture(coco, 1, "val")} is empty\n' in out
-    assert '8 images read; 1 to mend' in out
-    assert said.startswith('error: 1 of what was found must be mended')
+    assert f'error: {picture(coco, 1, "val")} is empty\n' in out
+    assert '8 images read; 1 error, ' in out
+    assert said == 'error: the data has 1 error: to be fixed before a training'
     spoil(coco, first(bbox=[NAN, 0, 1, 1]), 'train')
     code, out, said = status(*run)
     assert code == 1
-    assert 'no image read yet; 1 to mend' in out
+    assert 'no image read; 1 error, ' in out
 
 
 @pytest.mark.parametrize('value', ['0', '-1', 'many'])
@@ -615,9 +641,9 @@ def test_number_of_images(capsys, value):
 
 def test_many_findings_of_a_kind():
     findings = [note('holes', f'hole {n}') for n in range(5)]
-    findings.append(mend('nails', 'nail'))
+    findings.append(error('nails', 'nail'))
     assert list(lines(findings, each=2)) == [
-        *('mend: nail', 'note: hole 0', 'note: hole 1', 'note: 3 more: holes')
+        *('error: nail', 'note: hole 0', 'note: hole 1', 'note: 3 more: holes')
     ]
     assert [allowed(n) for n in (1, 8, 100, 101)] == [1, 1, 1, 2]
 
@@ -636,7 +662,9 @@ def test_start_refuses(capsys, monkeypatch, coco, tmp_path):
     picture(coco, 1, 'val').write_bytes(b'')
     code, _, said = status(*run)
     assert code == 1
-    assert said.startswith(f'error: {picture(coco, 1, "val")} is empty (tools')
+    assert said.startswith(
+        f'error: {picture(coco, 1, "val")} is empty (pvt_mm'
+    )
     spoil(coco, first(area=None), 'train')
     code, _, said = status(*run)
     assert code == 1
@@ -741,20 +769,189 @@ def test_evaluation_names_the_file(capsys, monkeypatch, coco, tmp_path):
     assert code == 1
     assert said == (
         f'error: {picture(coco, 1, "val")} is empty: a score without it '
-        'would be wrong, so mend it or take it out of the data set'
+        'would be wrong, so fix it or take it out of the data set'
     )
     assert (tmp_path / 'w/epoch_1.pth').is_file()
 
 
+def no_polygon(root, split):
+    polygons = [[5, 5, 'x', 5, 20, 20]]
+    spoil(root, first(segmentation=polygons), split)
+
+
+def another_size(root, split):
+    spoil(root, set_first('images', height=30, width=31), split)
+
+
+BAD = [
+    # data, what is done to a split, words
+    *(
+        ('coco', lambda r, s, change=change: change(picture(r, 1, s)), words)
+        for name, change, words in IMAGES
+        if name in ('missing', 'no image', 'cut', 'folder')
+    ),
+    ('coco', another_size, 'but its annotation says 31x30'),
+    ('coco', no_polygon, 'fails in the pipeline'),
+    *(
+        ('ade20k', lambda r, s, change=change: change(scene(r, s)[1]), words)
+        for name, change, words in MAPS
+        if name in ('missing', 'no image', 'folder', 'size', 'beyond')
+    ),
+]
+
+
+@pytest.mark.parametrize(('part', 'change', 'words'), BAD)
+def test_bad_data_is_skipped_or_named(coco, ade, part, change, words):
+    """In training another sample comes, an evaluation stops."""
+    root = {'coco': coco, 'ade20k': ade}[part]
+    cfg = config(part, root)
+    cfg = masked(cfg) if change is no_polygon else cfg
+    for mode in ALL:
+        change(root, mode)
+        with redirect_stdout(None):
+            dataset = DATASETS.build(cfg[f'{mode}_dataloader'].dataset)
+        make_fault_tolerant(dataset, skip=mode == 'train')
+        if mode == 'train':
+            (said,) = dataset[0]['data_samples'].skipped
+        else:
+            with pytest.raises(SampleError, match='a score without') as caught:
+                dataset[0]
+            said = str(caught.value)
+        assert words in said
+        assert said.startswith(str(root))
+
+
+# Bugs in the code of a user
+
+
+def user_bug(kind, image):
+    """What three bugs raise inside numpy, Python and OpenCV."""
+    if kind is ValueError:
+        return image + image[:, :-1]
+    if kind is TypeError:
+        return image + None
+    return cv2.resize(image, (0, 0))
+
+
+BUGS = (ValueError, TypeError, cv2.error)
+
+
+@TRANSFORMS.register_module()
+class UserTransform(BaseTransform):
+    """A transform of the user, with a bug."""
+
+    def __init__(self, bug):
+        self.bug = BUGS[bug]
+
+    def transform(self, results):
+        return user_bug(self.bug, results['img'])
+
+
+def user_config(coco, *steps, workers=0):
+    """A config with transforms of the user after those that load."""
+    cfg = config('coco', coco, **{'train_cfg.max_epochs': 1})
+    cfg.train_dataloader.update(num_workers=workers)
+    cfg.train_dataloader.persistent_workers = False
+    cfg.train_dataloader.dataset.pipeline[2:2] = steps
+    return cfg
+
+
+def stops(monkeypatch, kind, command, *argv):
+    """A command that a bug must stop -> its traceback."""
+    monkeypatch.setattr(sys, 'argv', ['tool', *map(str, argv)])
+    with pytest.raises(kind) as caught:
+        cli.run(command)
+    assert not isinstance(caught.value, UsageError)
+    return ''.join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize('bug', range(3))
+def test_bug_of_a_transform_stops_training(
+    coco, tmp_path, monkeypatch, bug, workers
+):
+    step = dict(type='UserTransform', bug=bug)
+    file = write(
+        user_config(coco, step, workers=workers), tmp_path / 'config.py'
+    )
+    argv = (file, '--no-data-check', '--work-dir', tmp_path / 'w')
+    said = stops(monkeypatch, BUGS[bug], training.train, *argv)
+    (log,) = (tmp_path / 'w').rglob('*.log')
+    for text in (said, log.read_text()):
+        assert 'in user_bug\n' in text
+        assert ('in DataLoader worker process' in text) == workers
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize('bug', range(3))
+def test_bug_of_a_transform_stops_check_dataset(
+    coco, tmp_path, monkeypatch, bug, workers
+):
+    step = dict(type='UserTransform', bug=bug)
+    file = write(user_config(coco, step), tmp_path / 'config.py')
+    argv = (file, '--workers', workers)
+    said = stops(monkeypatch, BUGS[bug], checker.main, *argv)
+    assert 'in user_bug\n' in said
+
+
+@TRANSFORMS.register_module()
+class UserLoader(LoadImageFromFile):
+    """Reads with the library, and has a bug of its own if told so."""
+
+    def __init__(self, bug=False):
+        super().__init__()
+        self.bug = bug
+
+    def transform(self, results):
+        results = super().transform(results)
+        return user_bug(TypeError, results['img']) if self.bug else results
+
+
+@TRANSFORMS.register_module()
+class OpenCVLoader(BaseTransform):
+    """Reads with OpenCV, which returns None for a file that is no image."""
+
+    def transform(self, results):
+        image = cv2.imread(results['img_path'])
+        shape = image.shape[:2]
+        return results | dict(img=image, img_shape=shape, ori_shape=shape)
+
+
+@TRANSFORMS.register_module()
+class UserBoxes(LoadAnnotations):
+    """A bug in a method that the library's own transform calls."""
+
+    def _load_bboxes(self, results):
+        user_bug(TypeError, results['img'])
+
+
+def test_loaders_of_the_user(coco):
+    def items(place, step):
+        cfg = user_config(coco)
+        cfg.train_dataloader.dataset.pipeline[place] = step
+        return look(cfg)
+
+    for step in (
+        dict(type='UserLoader', bug=True),
+        dict(type='UserBoxes', with_bbox=True),
+    ):
+        with pytest.raises(TypeError):
+            items(step['type'] == 'UserBoxes', step)
+    picture(coco).write_text('<html>')
+    for kind in ('UserLoader', 'OpenCVLoader'):
+        (said,) = items(0, dict(type=kind))
+        assert said.startswith(f'note: {picture(coco)} is no image')
+
+
 def test_stock_runner_stops_at_it(coco, tmp_path):
-    """What the guard is for: mmengine's own runner ends with a traceback."""
+    """mmengine's own runner ends with a traceback."""
     cfg = config('coco', coco, **{'train_cfg.max_epochs': 1})
     picture(coco, 2).unlink()
     with pytest.raises(FileNotFoundError):
         train(cfg, tmp_path / 'w', runner=Runner)
 
 
-def test_guard_inside_wrappers(coco):
+def test_data_sets_inside_wrappers(coco):
     cfg = config('coco', coco)
     dataset = cfg.train_dataloader.dataset
     twice = dict(type='RepeatDataset', times=2, dataset=dataset)
@@ -789,8 +986,8 @@ def test_looking_draws_no_random_numbers():
 def test_page_quotes_what_is_said():
     """Messages in docs/data_check.md are those of the code."""
     root = Path(__file__).parents[2]
-    files = [*(root / 'pvt_mm/data_check').glob('*.py')]
-    files.append(root / 'pvt_mm/engine/preflight.py')
+    files = [*(root / 'pvt_mm/datasets/checks').glob('*.py')]
+    files.append(root / 'pvt_mm/config/data_files.py')
     code = ' '.join(file.read_text() for file in files)
     said = re.sub(r"['\"]\s+f?['\"]", '', code)
     said = re.sub(r'\{[^{}]*\}', '', said)

@@ -1,4 +1,4 @@
-"""The drawn data: masks, boxes and labels fit the painted pixels."""
+"""Synthetic data: masks, boxes and labels fit the drawn pixels."""
 
 import json
 
@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from pvt_mm.datasets.synthetic import draw_ade20k, draw_all, draw_coco
 from pvt_mm.datasets.synthetic.coco import bounding_box, polygons, run_lengths
-from pvt_mm.datasets.synthetic.scene import CROWD, paint
+from pvt_mm.datasets.synthetic.scene import CROWD, draw_scene
 from pvt_mm.datasets.synthetic.shapes import scenes
 from pvt_mm.errors import UsageError
 
@@ -71,7 +71,7 @@ def test_visible_masks_are_disjoint_and_inside_the_full_ones():
     assert overlaps >= 5
 
 
-def test_coco_annotations_match_the_painted_pixels(tmp_path):
+def test_coco_annotations_match_the_drawn_pixels(tmp_path):
     draw_coco(tmp_path, train=12, val=4, size=96, seed=1)
     coco = COCO(str(tmp_path / 'annotations/instances_train2017.json'))
     sizes = set()
@@ -107,7 +107,7 @@ def test_coco_set_holds_a_crowd_an_empty_and_a_grey_image(tmp_path):
         assert cv2.imread(str(grey), cv2.IMREAD_UNCHANGED).ndim == 2
 
 
-def test_ade20k_labels_match_the_painted_pixels(tmp_path):
+def test_ade20k_labels_match_the_drawn_pixels(tmp_path):
     draw_ade20k(tmp_path, train=4, val=2, size=64)
     for number, scene in scenes(0, 'train', 4, 64):
         name = f'ADE_train_{number:08d}'
@@ -133,7 +133,7 @@ def test_seed_decides_every_byte(tmp_path):
 
 
 def test_pixels_of_a_seed_never_change():
-    scene = paint(np.random.default_rng([0, 0, 5]), 64)
+    scene = draw_scene(np.random.default_rng([0, 0, 5]), 64)
     assert scene.image.astype(int).sum() == 1445384
     assert scene.labels == [4, 2, 0, 4, 2]
 
@@ -169,5 +169,5 @@ def test_a_folder_of_something_else_is_refused_and_kept(tmp_path):
         draw_all(tmp_path / 'mine', 4)
     assert (tmp_path / 'mine/thesis.txt').read_text() == 'x'
     draw_all(tmp_path / 'seed0', 4)
-    with pytest.raises(UsageError, match='other drawn data'):
+    with pytest.raises(UsageError, match='other synthetic data'):
         draw_all(tmp_path / 'seed0', 4, seed=1)

@@ -1,4 +1,4 @@
-"""The page in the browser: its function, and what it refuses."""
+"""The demo page: its models, its function and its errors."""
 
 import argparse
 import shutil
@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_runs import RETINANET, SEGMENTOR, TINY, WIDTHS, load, write
 
-from pvt_mm import cli as verbs
+from pvt_mm.cli import main
 from pvt_mm.demo import Models, cli, find_runs
 from pvt_mm.demo.models import Run
 from pvt_mm.errors import UsageError
@@ -63,7 +63,7 @@ def test_runs_are_found_by_what_a_training_leaves(work, tmp_path):
     assert find_runs(tmp_path) == {}
 
 
-def test_label_map_is_painted_and_listed(work, image):
+def test_label_map_is_drawn_and_listed(work, image):
     picture, rows = Models(find_runs(work), 'cpu').show(image, 'seg', 0.3)
     assert picture.dtype == np.uint8 and picture.shape[2] == 3
     assert sum(share for _, share in rows) == pytest.approx(1, abs=0.01)
@@ -125,7 +125,7 @@ def test_without_gradio_it_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'gradio', None)
     monkeypatch.setattr(cli, 'find_spec', lambda name: None)
     monkeypatch.setattr(sys, 'argv', ['pvt_mm', 'demo'])
-    assert verbs.main() == 1
+    assert main() == 1
     assert capsys.readouterr().err == (
         "error: gradio is not installed: pip install 'gradio>=6' (the extra "
         'pvt_mm[demo])\n'

@@ -41,7 +41,7 @@ def absent(name):
 
 # fmt: off
 CONFLICTS = [
-    # check, modules in its way, what is wrong, what mends it
+    # check, modules in its way, what is wrong, the fix
     ('operators', mmcv_with('import mmcv._ext'),
      'mmcv was installed without its compiled', 'MMCV_WITH_OPS=1'),
     ('operators', mmcv_with('import mmcv._ext', **{'mmcv/_ext.py': EXT_FAILS}),
@@ -71,14 +71,14 @@ CONFLICTS = [
                   'raise KeyError("Adafactor is already registered in '
                   'optimizer at torch.optim")'},
      'registers Adafactor a second time', 'mmengine==0.10.7'),
-    ('checkpoint', {'sitecustomize.py': NO_SAFE},
-     'torch 2.6 and later refuse', 'pvt_mm'),
 ]
-if not ONEDL:  # which accepts any mmcv
+if not ONEDL:  # which accepts any mmcv and allows its own classes
     CONFLICTS += [
-        (library, {'mmcv.py': '__version__ = "2.2.0"'},
-         'refuse mmcv 2.2.0', 'mmcv==2.1.0')
-        for library in ('mmdet', 'mmseg')
+        *((library, {'mmcv.py': '__version__ = "2.2.0"'},
+           'refuse mmcv 2.2.0', 'mmcv==2.1.0')
+          for library in ('mmdet', 'mmseg')),
+        ('checkpoint', {'sitecustomize.py': NO_SAFE},
+         'torch 2.6 and later refuse', 'pvt_mm'),
     ]
 # fmt: on
 
@@ -92,7 +92,7 @@ def write(folder, files):
 
 
 def doctor(folder, *checks):
-    """Runs the doctor where `folder` hides what is really installed."""
+    """Run the doctor where `folder` hides what is really installed."""
     path = os.pathsep.join([str(folder), str(ROOT)])
     return subprocess.run(
         [sys.executable, '-m', 'pvt_mm.doctor', *checks],
@@ -103,15 +103,15 @@ def doctor(folder, *checks):
     )
 
 
-@pytest.mark.parametrize(('check', 'files', 'wrong', 'remedy'), CONFLICTS)
-def test_names_each_conflict(check, files, wrong, remedy, tmp_path):
+@pytest.mark.parametrize(('check', 'files', 'wrong', 'fix'), CONFLICTS)
+def test_names_each_conflict(check, files, wrong, fix, tmp_path):
     write(tmp_path, files)
     done = doctor(tmp_path, check)
     first, second = done.stdout.split('BROKEN')[1].splitlines()[:2]
     assert done.returncode == 1 and done.stderr == ''
     assert first.startswith(f'  {check}: ') and wrong in first
-    remedy = examine.in_family(remedy)
-    assert second.startswith('        mend: ') and remedy in second
+    fix = examine.for_installed(fix)
+    assert second.startswith('        fix: ') and fix in second
 
 
 def test_finds_this_environment_sound(tmp_path):
@@ -123,8 +123,8 @@ def test_finds_this_environment_sound(tmp_path):
 def test_says_the_same_only_once(tmp_path):
     write(tmp_path, absent('torch'))
     done = doctor(tmp_path, 'torch', 'numpy')
-    assert done.stdout.count('mend: pip install torch') == 1
-    assert 'mend: as torch' in done.stdout
+    assert done.stdout.count('fix: pip install torch') == 1
+    assert 'fix: as torch' in done.stdout
     assert '2 broken' in done.stdout
 
 
@@ -150,18 +150,18 @@ def test_finds_mixed_families(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ('family', 'remedy'),
+    ('family', 'fix'),
     [
         ('mmcv', '--no-binary mmcv mmcv==2.1.0'),
         ('onedl-mmcv', '--no-binary onedl-mmcv onedl-mmcv==2.3.6'),
     ],
 )
-def test_remedies_keep_to_the_family(family, remedy, monkeypatch):
+def test_fixes_name_the_installed_distributions(family, fix, monkeypatch):
     monkeypatch.setattr(
         examine, 'installed', lambda names: dict.fromkeys({family} & {*names})
     )
     _, found = examine.diagnose("No module named 'mmcv._ext'")
-    assert remedy in found
+    assert fix in found
     assert ('onedl' in found) == family.startswith('onedl')
 
 

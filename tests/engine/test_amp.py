@@ -15,12 +15,12 @@ from pvt_mm.engine.amp import (
     lives_in,
 )
 
-LEAVES = ('retinanet_pvt_v2_b0_coco', 'mask_rcnn_pvt_v2_b0_coco')
+DETECTORS = ('retinanet_pvt_v2_b0_coco', 'mask_rcnn_pvt_v2_b0_coco')
 
 
-def train_step(leaf, kind):
+def train_step(name, kind):
     """Losses and gradients of one step."""
-    model = small_detectors.build(leaf)
+    model = small_detectors.build(name)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     seen = []
     hook = model.neck.register_forward_hook(lambda *a: seen.append(a[2][0]))
@@ -33,11 +33,11 @@ def train_step(leaf, kind):
     return losses, seen[0].dtype, grads
 
 
-@pytest.mark.parametrize('leaf', LEAVES)
-def test_a_step_in_bf16_is_one_in_float32(leaf):
-    low, dtype, missing = train_step(leaf, Bf16OptimWrapper)
+@pytest.mark.parametrize('name', DETECTORS)
+def test_a_step_in_bf16_is_one_in_float32(name):
+    low, dtype, missing = train_step(name, Bf16OptimWrapper)
     assert dtype == torch.bfloat16
-    high, dtype, missing_there = train_step(leaf, OptimWrapper)
+    high, dtype, missing_there = train_step(name, OptimWrapper)
     assert dtype == torch.float32
     assert set(missing) == set(missing_there)
     assert set(low) == set(high)
@@ -61,7 +61,7 @@ def test_mmcv_has_no_bf16_kernel_and_needs_none():
 
 
 def test_what_runs_in_float32():
-    model = small_detectors.build(LEAVES[1])
+    model = small_detectors.build(DETECTORS[1])
     names = {type(m).__name__ for m in model.modules() if lives_in(m, FLOAT32)}
     assert names == {
         *('CrossEntropyLoss', 'L1Loss', 'RoIAlign', 'SingleRoIExtractor'),

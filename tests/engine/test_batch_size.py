@@ -2,10 +2,10 @@
 
 import pytest
 
-from pvt_mm import cli
 from pvt_mm.config.loading import load_config
 from pvt_mm.config.paths import HOME
 from pvt_mm.engine import batch_size as batch
+from pvt_mm.engine import train as training
 from pvt_mm.errors import UsageError
 
 
@@ -79,10 +79,10 @@ def test_the_user_chooses(said):
     cfg = fitted('retinanet_pvt_v2_b2_coco.py', 1, 'as-is')
     assert cfg.auto_scale_lr.enable is False
     assert cfg.optim_wrapper.get('accumulative_counts', 1) == 1
-    parse = cli.train_parser().parse_args
+    parse = training.train_parser().parse_args
     assert parse(['x']).batch is None
-    assert batch.default_way({'train_dataloader.batch_size': 1}) == 'recipe'
-    assert batch.default_way({'train_cfg.max_iters': 300}) == 'as-is'
+    assert batch.default_policy({'train_dataloader.batch_size': 1}) == 'recipe'
+    assert batch.default_policy({'train_cfg.max_iters': 300}) == 'as-is'
     assert parse(['x', '--auto-scale-lr']).batch == 'scale-lr'
     assert parse(['x', '--batch', 'as-is']).batch == 'as-is'
 

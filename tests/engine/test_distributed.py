@@ -129,7 +129,9 @@ def test_strategies_that_cannot_work(change, part):
 @pytest.mark.parametrize('elsewhere', [0, 1])
 def test_a_step_is_left_out_by_all_processes_or_none(monkeypatch, elsewhere):
     """Of a divided model only one may have the gradient that is not finite."""
-    monkeypatch.setattr(finite, 'anywhere', lambda bad: max(bad, elsewhere))
+    monkeypatch.setattr(
+        finite, 'max_over_processes', lambda bad: max(bad, elsewhere)
+    )
     weight = nn.Parameter(torch.ones(2))
     weight.grad = torch.ones(2)
     hook = finite.NonFiniteHook()
@@ -167,9 +169,9 @@ def norms(network):
     ]
 
 
-@pytest.mark.parametrize('leaf', DENSE_MPVIT)
-def test_every_batch_norm_of_mpvit_is_synchronized(leaf):
-    found = {type(norm) for norm in norms(backbone(leaf))}
+@pytest.mark.parametrize('name', DENSE_MPVIT)
+def test_every_batch_norm_of_mpvit_is_synchronized(name):
+    found = {type(norm) for norm in norms(backbone(name))}
     assert found == {nn.SyncBatchNorm}
 
 

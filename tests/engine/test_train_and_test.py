@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -23,9 +24,11 @@ from small_runs import (
 from pvt_mm import cli
 from pvt_mm.checkpoints import check_fit
 from pvt_mm.config.loading import load_config
+from pvt_mm.config.schema import bare
 from pvt_mm.engine import resume as resuming
 from pvt_mm.engine import train as training
 from pvt_mm.engine.launch import replace_sync_bn, start_processes
+from pvt_mm.engine.run_config import differences
 from pvt_mm.errors import CheckpointError, UsageError
 
 COCO = 'configs/retinanet_pvt_v2_b2_coco.py'
@@ -44,13 +47,13 @@ def somewhere_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def fails(capsys, verb, *argv):
-    """What a verb says when it refuses, in one line and status 1."""
+def fails(capsys, command, *argv):
+    """What a command says when it refuses, in one line and status 1."""
     # mmengine warns of runs that start in the same second
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter('ignore')
         patch.setattr(sys, 'argv', ['tool', *map(str, argv)])
-        assert cli.run(verb) == 1
+        assert cli.run(command) == 1
     said = capsys.readouterr().err.strip()
     assert said.startswith('error: ')
     assert '\n' not in said
@@ -305,3 +308,73 @@ def test_resumed_run_equals_undisturbed(
     again, same = finish(cfg, tmp_path / 'cut', '--resume')
     assert scores == same
     assert all(torch.equal(weights[k], again[k]) for k in weights)
+
+
+def test_every_change_of_the_config_is_logged_with_its_step(
+    tmp_path, drawn, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    cfg = small(load(RETINANET, **{'train_cfg.max_epochs': 2}), drawn, 'coco')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    file = write(cfg, tmp_path / 'config.py')
+    argv = [file, '--work-dir', str(tmp_path / 'run')]
+    argv += ['--cfg-options', 'train_cfg.max_epochs=1', 'auto_scale_lr=None']
+    training.train(argv)
+    (log,) = (tmp_path / 'run').rglob('*.log')
+    text = log.read_text().split('Changes of the config:\n')[1]
+    changes = [line for line in text.split('\n') if line.startswith('  ')]
+    for line in (
+        'train_cfg.max_epochs: 2 -> 1 (--cfg-options)',
+        f"work_dir: added '{tmp_path}/run' (--work-dir)",
+        "optim_wrapper.type: 'AmpOptimWrapper' -> 'OptimWrapper' "
+        '(precision of this machine)',
+        "default_hooks.checkpoint.type: 'CheckpointHook' -> "
+        "'AtomicCheckpointHook' (run hooks)",
+    ):
+        assert f'  {line}' in changes
+    # the config of the work dir is the file's with these changes, no others
+    (ran,) = (tmp_path / 'run').glob('*.py')
+    there = bare(Config.fromfile(ran).to_dict())
+    before = bare(load(file).to_dict())
+    keys = {key for key, *_ in differences(before, there)}
+    assert {f'  {key}:' for key in keys} <= {
+        line.split(':')[0] + ':' for line in changes
+    }
+
+
+class Careless:
+    """A class of the user with a bug."""
+
+    def __init__(self, **kwargs):
+        raise IndexError('a bug of the user')
+
+
+def test_a_bug_in_a_class_of_the_user_keeps_its_traceback(
+    tmp_path, drawn, capsys
+):
+    HOOKS.register_module(module=Careless, force=True)
+    cfg = small(load(RETINANET), drawn, 'coco')
+    cfg.custom_hooks = [dict(type='Careless')]
+    file = write(cfg, tmp_path / 'config.py')
+    argv = [file, '--work-dir', str(tmp_path / 'run')]
+    with pytest.raises(IndexError, match='a bug of the user'):
+        cli.run(lambda: training.train(argv))
+    (log,) = (tmp_path / 'run').rglob('*.log')
+    assert "raise IndexError('a bug of the user')" in log.read_text()
+
+
+def test_the_traceback_of_a_sentence_is_in_the_log_and_with_debug_shown(
+    tmp_path, drawn, capsys, monkeypatch
+):
+    cfg = small(load(RETINANET), drawn, 'coco')
+    cfg.model.neck.num_outs = 1  # an assertion of mmdet's
+    file = write(cfg, tmp_path / 'config.py')
+    argv = [file, '--work-dir', str(tmp_path / 'run')]
+    assert cli.run(lambda: training.train(argv)) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(f'error: {file} cannot be built: model.neck')
+    (log,) = (tmp_path / 'run').rglob('*.log')
+    assert 'mmdet/models/necks/fpn.py' in log.read_text()
+    monkeypatch.setattr(sys, 'argv', ['pvt_mm train', *argv, '--debug'])
+    assert cli.run(lambda: training.train([*argv, '--debug'])) == 1
+    assert 'mmdet/models/necks/fpn.py' in capsys.readouterr().err

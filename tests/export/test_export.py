@@ -1,4 +1,4 @@
-"""Exported files give what the model gives, at any size and batch."""
+"""Exported files give the results of the model, at any size and batch."""
 
 import io
 import json
@@ -16,9 +16,9 @@ from pvt_mm.checkpoints import atomic
 from pvt_mm.config.loading import load_config
 from pvt_mm.errors import CheckpointError, UsageError
 from pvt_mm.export import check, cli
-from pvt_mm.export.pooling import GridAveragePool, GridMaxPool
 from pvt_mm.export.program import to_onnx, to_pt2, trace
-from pvt_mm.export.subject import Subject, subject
+from pvt_mm.export.replacements import GridAveragePool, GridMaxPool
+from pvt_mm.export.target import Target, load_target
 from pvt_mm.models.layers import linear, mlp
 
 # Two stages: strided keys and all keys; the row of PVT's class token.
@@ -75,7 +75,7 @@ def build(family):
 
 @pytest.fixture(scope='module', params=MODEL)
 def pair(request):
-    """A backbone and its program, with every fast path of eager wanted."""
+    """A backbone and its program, with every fast path of eager mode on."""
     model = build(request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linear, 'WANTED', True)
@@ -193,7 +193,7 @@ def test_file_says_how_to_use_it(written):
 
 
 def test_fixed_pt2_by_the_command_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, 'subject', lambda *_: small_subject())
+    monkeypatch.setattr(cli, 'load_target', lambda *_: small_target())
     out = tmp_path / 'pvt.pt2'
     words = ['pvt_tiny', '--out', str(out), '--check', '--fixed']
     cli.main([*words, '--size', '40', '56'])
@@ -208,10 +208,10 @@ def test_fixed_pt2_by_the_command_line(tmp_path, monkeypatch, capsys):
         torch.testing.assert_close(ours, theirs)
 
 
-def small_subject(model=None):
+def small_target(model=None):
     """A small PVT as the command line would find it."""
     model = model or build('PVT')
-    return Subject(model, model, ['map_4', 'map_8'], {}, [])
+    return Target(model, model, ['map_4', 'map_8'], {}, [])
 
 
 def detector(folder, recipe):
@@ -221,10 +221,10 @@ def detector(folder, recipe):
         f"_base_ = 'pvt_mm::{recipe}.py'\n"
         f'model = dict({BACKBONE} neck=dict(in_channels=[16, 32, 40, 64]))'
     )
-    return subject(str(config), None)
+    return load_target(str(config), None)
 
 
-def test_of_a_detector_backbone_and_neck(tmp_path):
+def test_a_detector_gives_maps_of_backbone_and_neck(tmp_path):
     found = detector(tmp_path, 'retinanet_pvt_v2_b0_shapes')
     assert found.remarks == [
         'detector is a detector: its backbone and neck are exported; its '
@@ -243,10 +243,10 @@ def test_maps_beyond_the_backbone_need_larger_images(tmp_path):
     run = check.runner(to_pt2(program, {}), '.pt2')
     for shape in check.shapes(3, None, found.smallest)[:4]:
         assert check.difference(found.model, run, shape) < 1e-4
-    assert subject('pvt_v2_b0', None).smallest == 64
+    assert load_target('pvt_v2_b0', None).smallest == 64
 
 
-def test_of_a_foreign_backbone_nothing(tmp_path):
+def test_another_librarys_backbone_is_refused(tmp_path):
     config = tmp_path / 'other.py'
     config.write_text("""
 _base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'
@@ -254,11 +254,11 @@ default_scope = 'mmdet'
 model = dict(backbone=dict(depth=18), neck=dict(in_channels=[64] * 4))
 """)
     with pytest.raises(UsageError, match='other: export takes models on top'):
-        subject(str(config), None)
+        load_target(str(config), None)
 
 
-def test_of_a_backbone_by_name():
-    found = subject('pvt_v2_b0', None)
+def test_a_backbone_by_name():
+    found = load_target('pvt_v2_b0', None)
     assert found.outputs == ['map_4', 'map_8', 'map_16', 'map_32']
     assert found.about['model'] == 'pvt_v2_b0'
     assert not found.model.training
@@ -268,8 +268,8 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
     wrong = build('PVT')
     with torch.no_grad():
         next(wrong.parameters()).add_(0.1)
-    found = small_subject()
-    monkeypatch.setattr(cli, 'subject', lambda *_: found)
+    found = small_target()
+    monkeypatch.setattr(cli, 'load_target', lambda *_: found)
     data = to_pt2(trace(wrong, 3, (64, 64)), {})
     monkeypatch.setattr(cli, 'export', lambda *_: data)
     words = ['pvt_tiny', '--out', str(tmp_path / 'x.pt2'), '--check']
@@ -279,7 +279,7 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, 'subject', lambda *_: small_subject())
+    monkeypatch.setattr(cli, 'load_target', lambda *_: small_target())
     monkeypatch.setattr(cli, 'export', lambda *_: b'new')
     out = tmp_path / 'x.pt2'
     out.write_bytes(b'old')
@@ -288,7 +288,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(atomic.os, 'fsync', full)
-    with pytest.raises(UsageError, match='No space left.*make room'):
+    with pytest.raises(UsageError, match='No space left.*free some space'):
         cli.main(['pvt_tiny', '--out', str(out), '--force'])
     assert out.read_bytes() == b'old'
     assert list(tmp_path.iterdir()) == [out]

@@ -1,4 +1,4 @@
-"""Trained models on images, folders and videos: results, pictures, faults."""
+"""Trained models on images, folders and videos: results, pictures, errors."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from pvt_mm.cli import run
 from pvt_mm.errors import UsageError
 from pvt_mm.inference import Predictor, infer
 from pvt_mm.inference.cli import main
-from pvt_mm.inference.output import Film, label_name
+from pvt_mm.inference.output import AtomicVideo, label_name
 from pvt_mm.inference.results import infer_items
 from pvt_mm.inference.sources import Files, Video, open_source
 
@@ -41,9 +41,9 @@ def masked():
 def models(tmp_path_factory):
     """Config and weights of a detector, a segmentor and a Mask R-CNN."""
     folder, made = tmp_path_factory.mktemp('models'), {}
-    for name, leaf in (('det', RETINANET), ('seg', SEGMENTOR), ('mask', '')):
-        cfg = load(leaf) if leaf else masked()
-        if leaf:
+    for name, config in (('det', RETINANET), ('seg', SEGMENTOR), ('mask', '')):
+        cfg = load(config) if config else masked()
+        if config:
             cfg.model.backbone.arch = TINY
             cfg.model.neck.in_channels = WIDTHS
         init_default_scope(cfg.default_scope)
@@ -52,8 +52,8 @@ def models(tmp_path_factory):
         if name == 'det':  # scores that differ, above and below 0.3
             model.bbox_head.retina_cls.bias.data.zero_()
         torch.save({'state_dict': model.state_dict()}, folder / f'{name}.pth')
-        config = write(cfg, folder / f'{name}.py')
-        made[name] = (config, str(folder / f'{name}.pth'))
+        file = write(cfg, folder / f'{name}.py')
+        made[name] = (file, str(folder / f'{name}.pth'))
     return made
 
 
@@ -68,7 +68,7 @@ def predictors(models):
     return {kind: Predictor(*models[kind], 'cpu') for kind in ('det', 'seg')}
 
 
-def film(path, frames, codec):
+def make_video(path, frames, codec):
     """A video of drawn noise."""
     rng = np.random.default_rng(0)
     code = cv2.VideoWriter_fourcc(*codec)
@@ -80,7 +80,7 @@ def film(path, frames, codec):
 
 
 def say(capsys, *argv):
-    """Status and what is said of the verb."""
+    """Status and output of the command."""
     status = run(lambda: main([*map(str, argv), '--device', 'cpu']))
     said = capsys.readouterr()
     return status, said.out, said.err
@@ -159,7 +159,7 @@ def test_a_batch_gives_what_single_images_give(predictors, drawn):
 def test_videos_become_videos(
     models, tmp_path, capsys, kind, codec, predictors
 ):
-    video = film(tmp_path / f'clip.{kind}', 3, codec)
+    video = make_video(tmp_path / f'clip.{kind}', 3, codec)
     out = tmp_path / 'out'
     status, text, _ = say(capsys, *models['det'], video, '--out', out)
     assert (status, '3 images' in text) == (0, True)
@@ -173,7 +173,7 @@ def test_videos_become_videos(
 
 
 def test_frames_of_label_maps_have_one_size(models, tmp_path, capsys):
-    video = film(tmp_path / 'clip.mkv', 2, 'MJPG')
+    video = make_video(tmp_path / 'clip.mkv', 2, 'MJPG')
     out = tmp_path / 'out'
     assert say(capsys, *models['seg'], video, '--out', out)[0] == 0
     made = cv2.VideoCapture(str(out / 'clip.mp4'))
@@ -227,8 +227,8 @@ def test_what_was_found_before_a_stop_is_kept(
 def test_a_stopped_video_leaves_no_half_of_one(
     models, tmp_path, monkeypatch, capsys
 ):
-    video = film(tmp_path / 'clip.avi', 3, 'MJPG')
-    monkeypatch.setattr(Film, 'close', lambda self: 1 / 0)
+    video = make_video(tmp_path / 'clip.avi', 3, 'MJPG')
+    monkeypatch.setattr(AtomicVideo, 'close', lambda self: 1 / 0)
     out = tmp_path / 'out'
     with pytest.raises(ZeroDivisionError):
         say(capsys, *models['det'], video, '--out', out)
@@ -296,7 +296,7 @@ def test_label_maps_of_two_images_do_not_meet(models, drawn, tmp_path, capsys):
 
 
 def test_a_damaged_video_says_how_much_of_it_was_read(tmp_path, monkeypatch):
-    video = open_source(film(tmp_path / 'clip.avi', 4, 'MJPG'))
+    video = open_source(make_video(tmp_path / 'clip.avi', 4, 'MJPG'))
     assert isinstance(video, Video)
     monkeypatch.setattr(Video, '__len__', lambda self: 9)
     assert len(list(video)) == 4

@@ -1,4 +1,6 @@
-"""The room backbones/: equal to the official code, and used as MM does."""
+"""Backbones: equal to the official code, and used as MM libraries do."""
+
+from importlib import import_module
 
 import golden
 import numpy as np
@@ -8,6 +10,8 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from pvt_mm.errors import CheckpointError
+from pvt_mm.families import FAMILIES
+from pvt_mm.models.backbones import Pyramid
 
 SMALL = ['pvt_tiny', 'pvt_v2_b0', 'mpvit_tiny']
 # Heavier ones only differ in depth and width.
@@ -17,6 +21,28 @@ CASES = [
     for variant, cases in golden.GOLDEN.items()
     for case in (cases if variant in SMALL else ['1x3x64x64'])
 ]
+
+
+def registered():
+    """The backbones of this package in mmengine's root registry."""
+    return [
+        kind
+        for kind in MODELS.module_dict.values()
+        if isinstance(kind, type)
+        and issubclass(kind, Pyramid)
+        and kind.__module__.startswith('pvt_mm.')
+    ]
+
+
+def test_table_of_families_names_every_class_and_arch():
+    for name, family in FAMILIES.items():
+        module = import_module(f'pvt_mm.models.backbones.{name}')
+        assert family.archs == tuple(module.ARCHS)
+        assert vars(module)[family.backbone] is MODELS.get(family.backbone)
+    classes = {family.backbone for family in FAMILIES.values()}
+    assert classes == {kind.__name__ for kind in registered()}
+    names = [f'{name}_{a}' for name, f in FAMILIES.items() for a in f.archs]
+    assert sorted(names) == sorted(golden.DENSE)
 
 
 @pytest.mark.parametrize('variant, case', CASES)

@@ -1,4 +1,4 @@
-"""Classification: the recipes, what they are made of, and that they learn."""
+"""Classification: recipes, their transforms and metrics, and a training."""
 
 import json
 import math
@@ -78,7 +78,7 @@ def build(cfg):
 
 
 @pytest.mark.parametrize('name', IMAGENET)
-def test_imagenet_leaf_has_the_published_size_and_rates(name):
+def test_imagenet_config_has_the_published_size_and_rates(name):
     cfg = config(f'{name}_imagenet')
     drop_path, clip = IMAGENET[name]
     assert cfg.model.backbone.get('drop_path_rate', 0.0) == drop_path

@@ -1,7 +1,7 @@
-"""Whole detectors and segmentors of other code bases, and what they detect.
+"""Detectors and segmentors of other code bases, converted to ours.
 
-Weights are random; each file is made in its own dialect's names, converted,
-and loaded strictly into the model of one of our configs.
+Weights are random; each file is made in another code base's names, converted,
+loaded strictly into the model of one of our configs, and detects the same.
 """
 
 from copy import deepcopy
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import detectron2_rules as d2
 import golden
+import libraries
 import numpy as np
-import peers
 import pytest
 import torch
 from mmengine.config import Config
@@ -20,7 +20,7 @@ from mmengine.structures import InstanceData
 from pvt_mm.checkpoints import convert, read_weights
 from pvt_mm.checkpoints.formats import from_ours
 from pvt_mm.datasets.synthetic.coco import bounding_box
-from pvt_mm.datasets.synthetic.scene import paint
+from pvt_mm.datasets.synthetic.scene import draw_scene
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 MPVIT = {
@@ -39,7 +39,7 @@ def no_gradients():
 @pytest.fixture(scope='module')
 def scene():
     """One drawn image with shapes on it."""
-    return paint(np.random.default_rng(3), 256, shapes=5)
+    return draw_scene(np.random.default_rng(3), 256, shapes=5)
 
 
 @pytest.fixture(scope='module')
@@ -48,9 +48,9 @@ def image(scene):
     return torch.from_numpy(scene.image).permute(2, 0, 1)
 
 
-def build(leaf, backbone=None, **neck):
+def build(config, backbone=None, **neck):
     """The model of a config with another backbone, random weights."""
-    cfg = Config.fromfile(CONFIGS / f'{leaf}.py')
+    cfg = Config.fromfile(CONFIGS / f'{config}.py')
     init_default_scope(cfg.default_scope)
     model = deepcopy(cfg.model)
     model.backbone = {**(backbone or model.backbone), 'init_cfg': None}
@@ -104,12 +104,12 @@ def d2_state(table):
     """A MPViT detector in detectron2's names, and its backbone."""
     backbone = MODELS.build({'type': 'MPViT', 'arch': MPVIT}).eval()
     golden.fill(backbone)
-    names = from_ours(backbone.state_dict(), 'official')[1].state
+    names = from_ours(backbone.state_dict(), 'official').state
     state = {f'backbone.bottom_up.{k}': v for k, v in names.items()}
     return {**state, **d2.heads(table, backbone.out_channels)}, backbone
 
 
-def d2_pair(table, leaf, folder):
+def d2_pair(table, config, folder):
     """A detectron2 file and its backbone, and our model with its weights."""
     theirs, backbone = d2_state(table)
     constants = {
@@ -122,9 +122,9 @@ def d2_pair(table, leaf, folder):
     assert 'detectron2 MPViT' in report
     assert '2 dropped (constants of the data preprocessor)' in report
     assert '2 dropped (anchors, which follow from the config)' in report
-    assert peers.equal(from_ours(ours, 'detectron2')[1].state, theirs)
+    assert libraries.equal(from_ours(ours, 'detectron2').state, theirs)
     cfg = {'type': 'MPViT', 'arch': MPVIT}
-    model = build(leaf, cfg, in_channels=list(backbone.out_channels))
+    model = build(config, cfg, in_channels=list(backbone.out_channels))
     model.load_state_dict(ours, strict=True)
     return theirs, backbone, model
 
@@ -173,7 +173,7 @@ def mmdet_retinanet(name):
 
 def spread(model):
     """Random weights with which a RetinaNet's scores differ."""
-    peers.fill(model)
+    libraries.fill(model)
     for conv in (*model.bbox_head.cls_convs, *model.bbox_head.reg_convs):
         conv.conv.weight.data *= d2.HE
     model.bbox_head.retina_cls.weight.data *= 0.3
@@ -199,21 +199,21 @@ def losses(model, image, scene):
 
 
 @pytest.mark.parametrize(
-    ('name', 'leaf'),
+    ('name', 'config'),
     [
         ('pvt-t', 'retinanet_pvt_tiny_coco'),
         ('pvtv2-b0', 'retinanet_pvt_v2_b0_coco'),
     ],
 )
-def test_mmdet_retinanet(name, leaf, tmp_path, image, scene):
+def test_mmdet_retinanet(name, config, tmp_path, image, scene):
     theirs = mmdet_retinanet(name)
     state = theirs.state_dict()
     weights, report = converted(state, tmp_path, 'state_dict', meta={})
     assert 'mmdet PVT' in report
-    assert peers.equal(from_ours(weights, 'mmdet')[1].state, state)
-    ours = build(leaf)
+    assert libraries.equal(from_ours(weights, 'mmdet').state, state)
+    ours = build(config)
     ours.load_state_dict(weights, strict=True)
-    peers.official_eps(theirs, *MMDET_EPS)  # mmdet has 1e-6 everywhere
+    libraries.official_eps(theirs, *MMDET_EPS)  # mmdet has 1e-6 everywhere
     wanted = losses(theirs, image, scene)
     assert (wanted > 0).sum() > 5
     torch.testing.assert_close(losses(ours, image, scene), wanted)
@@ -228,10 +228,10 @@ def test_mmdet_retinanet(name, leaf, tmp_path, image, scene):
 def official_file(model):
     """A state dict as the official code wrote it: only the backbone differs.
 
-    tests/test_dialects.py holds the names of the backbone to a list of the
-    official code's.
+    tests/checkpoints/test_formats.py compares the names of the backbone with a
+    list of the official code's.
     """
-    names = from_ours(model.backbone.state_dict(), 'official')[1].state
+    names = from_ours(model.backbone.state_dict(), 'official').state
     state = {f'backbone.{k}': v for k, v in names.items()}
     for key, value in model.state_dict().items():
         if not key.startswith('backbone.'):
@@ -240,7 +240,7 @@ def official_file(model):
 
 
 def run(model, image):
-    """All that a detector or segmentor says about an image."""
+    """The scores of a segmentor, or the detections of a detector."""
     if hasattr(model, 'decode_head'):
         data = model.data_preprocessor({'inputs': [image]}, training=False)
         return [model(data['inputs'], mode='tensor')]
@@ -250,7 +250,7 @@ def run(model, image):
 
 
 @pytest.mark.parametrize(
-    'leaf',
+    'config',
     [
         'retinanet_pvt_tiny_coco',
         'retinanet_pvt_v2_b0_coco',
@@ -260,15 +260,15 @@ def run(model, image):
         'upernet_mpvit_tiny_ade20k',
     ],
 )
-def test_official_files(leaf, tmp_path, image):
-    theirs = peers.fill(build(leaf))
+def test_official_files(config, tmp_path, image):
+    theirs = libraries.fill(build(config))
     state = official_file(theirs)
     meta = {'mmdet_version': '2.8.0', 'epoch': 12, 'CLASSES': ('person',)}
     weights, report = converted(state, tmp_path, 'state_dict', meta=meta)
     assert f': official {type(theirs.backbone).__name__}, ' in report
-    assert peers.equal(weights, theirs.state_dict())
-    assert peers.equal(from_ours(weights, 'official')[1].state, state)
-    ours = build(leaf)
+    assert libraries.equal(weights, theirs.state_dict())
+    assert libraries.equal(from_ours(weights, 'official').state, state)
+    ours = build(config)
     ours.load_state_dict(weights, strict=True)
     part = image[:, :128, :160]
     for a, b in zip(run(ours, part), run(theirs, part), strict=True):

@@ -1,4 +1,7 @@
-"""The room layers/."""
+"""Layers: shapes, arithmetic, memory, and what an import computes."""
+
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -19,6 +22,21 @@ from pvt_mm.models.layers import (
     to_map,
     to_tokens,
 )
+
+
+def test_importing_the_package_computes_nothing():
+    code = """
+import mmengine.model, mmengine.runner, torch
+def events(profile):
+    return sorted(event.key for event in profile.key_averages())
+with torch.profiler.profile(profile_memory=True) as package:
+    import pvt_mm
+with torch.profiler.profile(profile_memory=True) as tensor:
+    torch.empty(1)
+assert events(tensor) == ['[memory]', 'aten::empty'], events(tensor)
+assert events(package) == [], events(package)
+"""
+    subprocess.run([sys.executable, '-c', code], check=True)
 
 
 def test_map_and_tokens_share_memory():

@@ -1,4 +1,4 @@
-"""Many at once and many after each other: threads, and memory that stays."""
+"""Inference in several threads, and memory over many images."""
 
 import ctypes
 import gc
@@ -70,7 +70,7 @@ def test_one_model_in_threads(variant):
 @pytest.mark.parametrize('with_cp', [False, True])
 @pytest.mark.parametrize('variant', ['pvt_tiny', 'pvt_v2_b0', 'mpvit_tiny'])
 def test_gradients_of_one_model_in_threads(variant, with_cp):
-    """What one thread computes again is no business of the others."""
+    """A recomputation in one thread does not change the others."""
     model = golden.fill(golden.build(variant, with_cp=with_cp)).eval()
     parameters = list(model.parameters())
 

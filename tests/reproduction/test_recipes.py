@@ -1,4 +1,4 @@
-"""Every leaf: its name, its shape, its official recipe, one real step."""
+"""Every config: its name, its shape, its official recipe, one real step."""
 
 from fnmatch import fnmatch
 
@@ -10,8 +10,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS
-from render import official as facts
-from render import recipes as render
+from render import recipes
 from render.describe import describe
 from render.grammar import CONFIG_NAMES, METHODS, parse_name
 from torch import nn
@@ -22,10 +21,10 @@ from pvt_mm.datasets.synthetic import CLASSES, draw_ade20k, draw_coco
 from pvt_mm.families import FAMILIES
 
 DENSE = [
-    leaf for leaf in CONFIG_NAMES if parse_name(leaf).method != 'classifier'
+    name for name in CONFIG_NAMES if parse_name(name).method != 'classifier'
 ]
-PUBLIC = [leaf for leaf in DENSE if parse_name(leaf).data != 'shapes']
-OFFICIAL = {row['config']: row for row in facts.read('official.csv')}
+PUBLIC = [name for name in DENSE if parse_name(name).data != 'shapes']
+OFFICIAL = {row['config']: row for row in recipes.read('official.csv')}
 VARIANTS = [
     f'{family}_{arch}'
     for family, about in FAMILIES.items()
@@ -46,7 +45,7 @@ DATASETS_OF = {
     'ade20k': 'ADE20KDataset',
     'cityscapes': 'CityscapesDataset',
 }
-# The smallest leaf of each family and method, and of each recipe besides.
+# The smallest config of each family and method, and of each recipe besides.
 STEPS = [
     *(
         f'{method}_{variant}_{data}'
@@ -69,8 +68,8 @@ STEPS = [
     'deformable_detr_mpvit_small_coco',
     'concat_fusion_pvt_v2_b1_cityscapes',
 ]
-each_leaf = pytest.mark.parametrize('leaf', DENSE)
-each_public = pytest.mark.parametrize('leaf', PUBLIC)
+each_config = pytest.mark.parametrize('name', DENSE)
+each_public = pytest.mark.parametrize('name', PUBLIC)
 
 
 def test_every_backbone_has_every_method():
@@ -78,9 +77,9 @@ def test_every_backbone_has_every_method():
     assert set(TABLE) <= set(PUBLIC)
 
 
-@each_leaf
-def test_name_is_the_specification(leaf):
-    said, cfg = parse_name(leaf), read(leaf)
+@each_config
+def test_name_is_the_specification(name):
+    said, cfg = parse_name(name), read(name)
     head = cfg.model.get('roi_head') or cfg.model.get('bbox_head')
     head = head or cfg.model.decode_head
     assert (cfg.model.type, head.type) == METHODS[said.method]
@@ -107,24 +106,24 @@ def test_a_name_outside_the_grammar_is_refused():
         parse_name('faster_rcnn_pvt_tiny_coco')
 
 
-@each_leaf
-def test_leaf_is_short(leaf):
-    text = (CONFIGS / f'{leaf}.py').read_text()
+@each_config
+def test_config_is_short(name):
+    text = (CONFIGS / f'{name}.py').read_text()
     assert len(text.splitlines()) < 10
     assert text.startswith("_base_ = './_base_/")
 
 
-@each_leaf
-def test_no_weights_from_elsewhere(leaf):
-    text = str(read(leaf)._cfg_dict)
+@each_config
+def test_no_weights_from_elsewhere(name):
+    text = str(read(name)._cfg_dict)
     assert 'openmmlab.com' not in text
     assert 'torchvision://' not in text
     assert 'open-mmlab://' not in text
 
 
-@each_leaf
-def test_neck_and_heads_fit_the_backbone(leaf):
-    cfg, channels = read(leaf).model, list(backbone(leaf).out_channels)
+@each_config
+def test_neck_and_heads_fit_the_backbone(name):
+    cfg, channels = read(name).model, list(backbone(name).out_channels)
     taker = cfg.get('neck') or cfg.decode_head
     assert taker.in_channels == channels
     if 'auxiliary_head' in cfg:
@@ -132,57 +131,55 @@ def test_neck_and_heads_fit_the_backbone(leaf):
         assert extra.in_channels == channels[extra.in_index]
 
 
-@each_leaf
-def test_total_batch_is_that_of_eight_gpus(leaf):
-    cfg = read(leaf)
-    gpus = 1 if parse_name(leaf).data == 'shapes' else 8
+@each_config
+def test_total_batch_is_that_of_eight_gpus(name):
+    cfg = read(name)
+    gpus = 1 if parse_name(name).data == 'shapes' else 8
     batch = cfg.train_dataloader.batch_size * gpus
     assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=batch)
 
 
 @each_public
-def test_recipe_is_the_official_one(leaf):
+def test_recipe_is_the_official_one(name):
     """Or somebody wrote down why not; compare raises if nobody did."""
-    reasons = facts.read('differences.csv')
-    lines = list(facts.compare(OFFICIAL[leaf], describe(read(leaf)), reasons))
-    assert [line.name for line in lines] == [*OFFICIAL[leaf]][3:]
+    reasons = recipes.read('differences.csv')
+    lines = list(
+        recipes.compare(OFFICIAL[name], describe(read(name)), reasons)
+    )
+    assert [line.name for line in lines] == [*OFFICIAL[name]][3:]
     assert all(line.verdict != 'no' or line.why for line in lines)
 
 
 def test_a_difference_needs_a_reason():
-    leaf = 'retinanet_pvt_v2_b2_coco'
-    ours = {**describe(read(leaf)), 'learning rate': '0.02'}
-    with pytest.raises(facts.UsageError, match="rate is '0.02', officially"):
-        list(facts.compare(OFFICIAL[leaf], ours, []))
+    name = 'retinanet_pvt_v2_b2_coco'
+    ours = {**describe(read(name)), 'learning rate': '0.02'}
+    with pytest.raises(recipes.UsageError, match="rate is '0.02', officially"):
+        list(recipes.compare(OFFICIAL[name], ours, []))
 
 
 def test_every_reason_and_note_is_used():
-    reasons = facts.read('differences.csv')
+    reasons = recipes.read('differences.csv')
     used = {
         line.why
-        for leaf in PUBLIC
-        for line in facts.compare(
-            OFFICIAL[leaf], describe(read(leaf)), reasons
+        for name in PUBLIC
+        for line in recipes.compare(
+            OFFICIAL[name], describe(read(name)), reasons
         )
     }
     assert used - {''} == {row['why'] for row in reasons}
-    for row in facts.read('notes.csv'):
-        assert any(fnmatch(leaf, row['config']) for leaf in PUBLIC), row
+    for row in recipes.read('notes.csv'):
+        assert any(fnmatch(name, row['config']) for name in PUBLIC), row
 
 
 def test_the_page_is_what_the_configs_say(monkeypatch):
-    monkeypatch.setattr(
-        render,
-        'Config',
-        type('Read', (), {'fromfile': lambda p: read(p.stem)}),
-    )
-    assert render.PAGE.read_text() == render.render()
+    monkeypatch.setattr(recipes, 'load_config', read)
+    assert recipes.PAGE.read_text() == recipes.render()
     assert set(OFFICIAL) == set(PUBLIC)
 
 
-def groups(leaf):
+def groups(name):
     """(learning rate, decay) of each parameter, as the optimizer has it."""
-    cfg, built = fresh(leaf), model(leaf)
+    cfg, built = fresh(name), model(name)
     cfg.optim_wrapper.type = 'OptimWrapper'  # the other one needs a GPU
     optimizer = build_optim_wrapper(built, cfg.optim_wrapper).optimizer
     assert type(optimizer) is torch.optim.AdamW
@@ -195,11 +192,11 @@ def groups(leaf):
 
 
 @each_public
-def test_optimizer_groups(leaf):
+def test_optimizer_groups(name):
     """Rates and decay of every parameter, from the official recipe."""
-    row = OFFICIAL[leaf]
-    if row['learning rate'] == facts.UNKNOWN:
-        row = describe(read(leaf))
+    row = OFFICIAL[name]
+    if row['learning rate'] == recipes.UNKNOWN:
+        row = describe(read(name))
     rate, decay = float(row['learning rate']), float(row['weight decay'])
     slower = dict(
         part.split(' x')
@@ -207,19 +204,19 @@ def test_optimizer_groups(leaf):
         if part != 'none'
     )
     free = row['exempt from decay'].split(', ')
-    for name, (lr, wd) in groups(leaf).items():
-        factors = [float(slower[key]) for key in slower if key in name]
+    for key, (lr, wd) in groups(name).items():
+        factors = [float(slower[part]) for part in slower if part in key]
         rated = pytest.approx(rate * min(factors, default=1), rel=1e-5)
-        assert lr == rated, name
-        exempt = any(key in name for key in free)
-        assert wd == pytest.approx(0 if exempt else decay), name
+        assert lr == rated, key
+        exempt = any(part in key for part in free)
+        assert wd == pytest.approx(0 if exempt else decay), key
 
 
 @pytest.mark.parametrize('variant', ['pvt_v2_b0', 'pvt_v2_b2_li'])
 def test_names_with_norm_are_the_official_ones(variant):
     """So that the same parameters are exempt from decay."""
     state = build(variant).state_dict()
-    _, official = from_ours(state, 'official')
+    official = from_ours(state, 'official')
 
     def exempt(tensors):
         return sum(t.numel() for name, t in tensors.items() if 'norm' in name)
@@ -228,8 +225,8 @@ def test_names_with_norm_are_the_official_ones(variant):
 
 
 @each_public
-def test_everything_trains(leaf):
-    built = model(leaf).train()
+def test_everything_trains(name):
+    built = model(name).train()
     assert all(p.requires_grad for p in built.parameters())
     assert all(m.training for m in built.modules())
     norms = [
@@ -278,7 +275,7 @@ def few_proposals(model):
 
 
 def batch(cfg, mode, drawn):
-    """Drawn images through the leaf's own pipeline, at a small size."""
+    """Drawn images through the config's own pipeline, at a small size."""
     dataset = cfg[f'{mode}_dataloader'].dataset
     if cfg.default_scope == 'mmdet':
         dataset.update(
@@ -298,9 +295,9 @@ def batch(cfg, mode, drawn):
     return pseudo_collate([built[i] for i in range(len(built))])
 
 
-@pytest.mark.parametrize('leaf', STEPS)
-def test_one_step_of_training_and_of_testing(leaf, drawn):
-    cfg = fresh(leaf)
+@pytest.mark.parametrize('name', STEPS)
+def test_one_step_of_training_and_of_testing(name, drawn):
+    cfg = fresh(name)
     if cfg.default_scope == 'mmseg':
         cfg.model.data_preprocessor.size = (64, 64)
     else:

@@ -1,4 +1,4 @@
-"""Published numbers against weights in foreign dialects, from end to end."""
+"""Published numbers against weights in other formats, from end to end."""
 
 import csv
 import json
@@ -13,9 +13,9 @@ from pvt_mm.datasets.synthetic import draw_ade20k, draw_coco
 from pvt_mm.errors import UsageError
 from pvt_mm.reproduction import cli, report
 from pvt_mm.reproduction.evaluate import find_weights, scores
-from pvt_mm.reproduction.logs import compare, read_log
-from pvt_mm.reproduction.plan import plan, verdict
+from pvt_mm.reproduction.plan import compare, plan, verdict
 from pvt_mm.reproduction.results import Row
+from pvt_mm.reproduction.training_log import read_scores
 
 DETECTOR = 'retinanet_pvt_v2_b0_shapes'
 SEGMENTOR = 'semantic_fpn_pvt_v2_b0_shapes'
@@ -39,7 +39,7 @@ def write_rows(path, rows):
 
 
 def official_weights(name, target, folder):
-    """Random weights of a config's model, in the authors' dialect."""
+    """Random weights of a config's model, in the authors' format."""
     cfg = Config.fromfile(f'configs/{name}.py')
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
@@ -209,13 +209,13 @@ def test_logs_of_other_code_bases_are_compared_step_by_step(tmp_path):
         {'mode': 'val', 'epoch': 1, 'iter': 625, 'bbox_mAP': 0.151},
         {'mode': 'val', 'epoch': 2, 'iter': 625, 'bbox_mAP': 0.250},
     ]
-    theirs = read_log(write_lines(tmp_path / 'old.log.json', old))
+    theirs = read_scores(write_lines(tmp_path / 'old.log.json', old))
     new = [
         {'loss': 1.0, 'step': 50},
         {'coco/bbox_mAP': 0.150, 'step': 1},
         {'coco/bbox_mAP': 0.247, 'step': 2},
     ]
-    ours = read_log(write_lines(tmp_path / 'scalars.json', new))
+    ours = read_scores(write_lines(tmp_path / 'scalars.json', new))
     lines, good = compare(theirs, ours)
     assert lines == [
         'step 1: box_AP expected 15.10, seen 15.00, -0.10',
@@ -224,7 +224,7 @@ def test_logs_of_other_code_bases_are_compared_step_by_step(tmp_path):
     assert not good
     assert compare(theirs, theirs)[1]
     d2 = [{'iteration': 89999, 'bbox/AP': 41.8, 'segm/AP': 39.0}]
-    curve = read_log(write_lines(tmp_path / 'metrics.json', d2))
+    curve = read_scores(write_lines(tmp_path / 'metrics.json', d2))
     assert curve == {89999: {'box_AP': 41.8, 'mask_AP': 39.0}}
     with pytest.raises(UsageError, match='no step in common'):
         compare(curve, ours)
@@ -232,6 +232,11 @@ def test_logs_of_other_code_bases_are_compared_step_by_step(tmp_path):
 
 def test_a_log_alone_is_held_to_the_published_number(tmp_path, capsys):
     log = write_lines(tmp_path / 'l.json', [{'bbox_mAP': 0.366, 'epoch': 12}])
+    cli.main(['retinanet_pvt_tiny_coco', '--log', str(log)])
+    assert capsys.readouterr().out.endswith('verdict: reproduced\n')
+    (tmp_path / 'run/1/vis_data').mkdir(parents=True)  # a work dir
+    log.rename(tmp_path / 'run/1/vis_data/scalars.json')
+    log = tmp_path / 'run'
     cli.main(['retinanet_pvt_tiny_coco', '--log', str(log)])
     assert capsys.readouterr().out.endswith('verdict: reproduced\n')
     with pytest.raises(UsageError, match='name of one config'):

@@ -1,10 +1,11 @@
-"""The demo: its data in the real datasets, its progress and its verdict."""
+"""tools/demo.py: its data in the real datasets, its progress, its pictures."""
 
 import importlib.util
 import json
 import sys
 from pathlib import Path
 
+import mmcv
 import numpy as np
 import pytest
 import torch
@@ -13,13 +14,15 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from mmengine.structures import InstanceData
 from mmseg.datasets import ADE20KDataset
 
 import pvt_mm.engine.hooks.first_score_hook  # noqa: F401  registers the hook
 from pvt_mm.datasets.synthetic import CLASSES, draw_ade20k, draw_coco
 from pvt_mm.datasets.synthetic.scene import CROWD
 from pvt_mm.datasets.synthetic.shapes import scenes
-from pvt_mm.visualization.figures import read_scalars
+from pvt_mm.reproduction.training_log import read_records
+from pvt_mm.visualization.drawing import build_visualizer, draw_objects
 
 ROOT = Path(__file__).resolve().parents[2]
 DETECTION = ROOT / 'configs/retinanet_pvt_v2_b0_shapes.py'
@@ -93,7 +96,7 @@ def test_ade20k_dataset_reads_the_drawn_set(tmp_path):
         assert (data[index]['gt_seg_map'] == lut[scene.owner]).all()
 
 
-def test_configs_name_the_classes_in_the_painted_order():
+def test_configs_name_the_classes_in_the_drawn_order():
     detection = Config.fromfile(DETECTION)
     segmentation = Config.fromfile(SEGMENTATION)
     assert detection.metainfo.classes == CLASSES
@@ -144,7 +147,8 @@ def train_toy(folder, epochs, **options):
     )
     runner.train()
     log = max(folder.glob('*/vis_data/scalars.json'))
-    return [[r['step'], r['weight']] for r in read_scalars(log)[1]]
+    scores = [r for r in read_records(log) if 'loss' not in r]
+    return [[r['step'], r['weight']] for r in scores]
 
 
 def test_the_untrained_network_is_scored_once_and_not_when_resumed(tmp_path):
@@ -199,9 +203,48 @@ def test_summary_judges_the_last_score(demo, tmp_path, capsys, ap, ap50, good):
     assert '1 min 1 s' in out
 
 
+def found(count):
+    """Predictions of an image: its best ``count`` of two."""
+    return {
+        'bboxes': torch.tensor([[2.0, 4, 30, 40], [0, 0, 5, 5]])[:count],
+        'labels': torch.tensor([1, 0])[:count],
+        'scores': torch.tensor([0.875, 0.125])[:count],
+    }
+
+
+def test_found_objects_with_a_score_stand_below_the_truth(demo, tmp_path):
+    draw_coco(tmp_path, train=1, val=2, size=64)
+    demo.draw_detections(
+        tmp_path / 'found.png',
+        tmp_path / 'annotations/instances_val2017.json',
+        tmp_path / 'val2017',
+        [{'img_id': n, 'pred_instances': found(2)} for n in (1, 2)],
+    )
+    picture = mmcv.imread(tmp_path / 'found.png')
+    images = [mmcv.imread(p) for p in sorted(tmp_path.glob('val2017/*'))]
+    height, width = 8 * np.max([i.shape[:2] for i in images], 0)
+    assert picture.shape == (2 * height, 2 * width, 3)
+    meta = dict(CocoDataset.METAINFO, classes=CLASSES)
+    visualizer = build_visualizer('mmdet', meta)
+    best = draw_objects(visualizer, images[0], InstanceData(**found(1)))
+    shown = picture[height : height + len(best), : best.shape[1]]
+    assert (shown == best).all()
+    assert (picture[: len(best), : best.shape[1]] != best).any()
+
+
+def test_truth_has_corners_and_names_the_crowd(demo):
+    star = dict(bbox=[2, 3, 12, 23], bbox_label=3, ignore_flag=1)
+    disc = dict(bbox=[0, 0, 1, 1], bbox_label=0, ignore_flag=0)
+    objects = demo.truth({'instances': [star, disc]})
+    assert objects.bboxes.tolist() == [star['bbox'], disc['bbox']]
+    assert objects.labels.tolist() == [3, 0]
+    assert objects.label_names == ['star crowd', 'disc']
+    assert demo.truth({'instances': []}).bboxes.shape == (0, 4)
+
+
 def test_demo_refuses_a_folder_of_something_else(demo, tmp_path):
     (tmp_path / 'data/shapes').mkdir(parents=True)
-    with pytest.raises(SystemExit, match='no complete drawn data'):
+    with pytest.raises(SystemExit, match='no complete synthetic data'):
         demo.main()
     assert not (tmp_path / 'work_dirs').exists()
     assert 'demo' not in sys.modules

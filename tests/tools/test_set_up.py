@@ -1,4 +1,4 @@
-"""Set-up: refusals in one sentence, nothing twice, broken states mended."""
+"""Set-up: errors of one sentence, nothing done twice, repair of a break."""
 
 import os
 import re
@@ -19,7 +19,7 @@ TOOLS = str(ROOT / 'tools')
 
 @pytest.fixture
 def tools(monkeypatch):
-    """The modules set_up and build_mmcv, as the script sees them."""
+    """The modules set_up and build_mmcv, imported as the script does."""
     monkeypatch.syspath_prepend(TOOLS)
     monkeypatch.delenv('PVT_MM_STACK', raising=False)
     import build_mmcv
@@ -41,7 +41,7 @@ def project(tmp_path):
 
 
 def call(project, *command, **variables):
-    """Runs a command that knows nothing of the make that runs the tests."""
+    """Run a command without the variables of the make that runs the tests."""
     return subprocess.run(
         command,
         env={'PATH': os.environ['PATH'], **variables},
@@ -56,7 +56,7 @@ def make_set_up(project, python):
 
 
 def refused(project, **variables):
-    """The one sentence on which set-up ends in the project."""
+    """Error message of a set-up in the project: one sentence."""
     done = call(project, sys.executable, 'tools/set_up.py', **variables)
     assert done.returncode == 1
     assert 'Traceback' not in done.stderr
@@ -71,7 +71,7 @@ def executable(path, text):
 
 
 def move(set_up, monkeypatch, folder):
-    """Points the module at another folder's environment and cache."""
+    """Let the module use the environment and cache of another folder."""
     venv = folder / '.venv'
     monkeypatch.setattr(set_up, 'VENV', venv)
     monkeypatch.setattr(set_up, 'PYTHON', venv / 'bin/python')
@@ -116,13 +116,13 @@ def test_wheel_folder_must_exist(project):
     assert text.startswith('PVT_MM_WHEELS=/no/such/folder is no folder')
 
 
-def test_strange_environment_is_left_alone(project):
+def test_environment_of_others_is_left_alone(project):
     name = executable(project / 'g++', 'exit 0')
-    thing = project / '.venv/thing'
-    thing.parent.mkdir()
-    thing.write_text('mine')
+    file = project / '.venv/file'
+    file.parent.mkdir()
+    file.write_text('mine')
     assert 'mv .venv .venv.old' in refused(project, CXX=name)
-    assert thing.read_text() == 'mine'
+    assert file.read_text() == 'mine'
 
 
 def test_missing_venv_module_is_refused(tools, monkeypatch, tmp_path):

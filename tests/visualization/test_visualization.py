@@ -1,148 +1,199 @@
-"""Pictures: what goes in, what happens inside, what comes out, and curves."""
+"""Drawing, browse-dataset, visualize-features and log backends."""
 
-import csv
 import json
-import math
 import sys
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
-from mmengine.fileio import dump
 from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
 from mmengine.visualization import Visualizer
-from small_runs import RETINANET, SEGMENTOR, TINY, draw, load, small, write
+from small_runs import RETINANET, TINY, load, one_error, say
 
 import pvt_mm
-from pvt_mm.cli import run
 from pvt_mm.config.cfg_options import merge_options
-from pvt_mm.datasets.synthetic.scene import CLASSES
+from pvt_mm.config.paths import HOME
 from pvt_mm.engine import train as training
 from pvt_mm.errors import UsageError
-from pvt_mm.evaluation.confusion import match
 from pvt_mm.visualization import (
     browse_cli,
-    canvas,
     features_cli,
     features_input,
-    logs_cli,
-    paint,
 )
-from pvt_mm.visualization import results_cli as confusion_cli
 from pvt_mm.visualization.browse import STRIPE, Batches, labelled
-from pvt_mm.visualization.curves import draw_runs, expect, summary
+from pvt_mm.visualization.drawing import (
+    add_title,
+    build_visualizer,
+    draw_label_map,
+    draw_objects,
+    middle,
+    to_rgb,
+)
 from pvt_mm.visualization.features import (
     attention,
-    average,
-    principal,
-    watched,
+    mean_absolute,
+    principal_components,
+    recorded_calls,
 )
-from pvt_mm.visualization.logs import read_run
 
 COLOURS = [(255, 0, 0), (0, 0, 255)]
 
 
-@pytest.fixture(scope='module')
-def drawn(tmp_path_factory):
-    return draw(tmp_path_factory.mktemp('drawn'))
+# --- drawing
 
 
 @pytest.fixture(scope='module')
-def configs(drawn, tmp_path_factory):
-    """A detector and a segmentor that read the drawn images."""
-    folder = tmp_path_factory.mktemp('configs')
-    return {
-        name: write(small(load(leaf), drawn, part), folder / f'{name}.py')
-        for name, leaf, part in (
-            ('det', RETINANET, 'coco'),
-            ('seg', SEGMENTOR, 'ade20k'),
-        )
-    }
+def detector():
+    return build_visualizer('mmdet', dict(classes='ab', palette=COLOURS))
 
 
-def say(capsys, main, *argv):
-    """Status and what is said of a verb."""
-    status = run(lambda: main(list(map(str, argv))))
-    said = capsys.readouterr()
-    return status, said.out, said.err
+@pytest.fixture(scope='module')
+def segmentor():
+    return build_visualizer('mmseg', dict(classes='ab', palette=COLOURS))
 
 
-def one_error(said):
-    (error,) = (x for x in said.splitlines() if x.startswith('error: '))
-    return error
-
-
-# --- paint
-
-
-def test_captions_stay_inside_and_do_not_cover_each_other():
+def noise(height, width):
     rng = np.random.default_rng(0)
-    for _ in range(20):
-        boxes = rng.integers(0, 300, (4, 4)).tolist()
-        taken = []
-        for box in boxes:
-            taken.append(paint.free_place(box, 90, (300, 300), taken))
-        for x1, y1, x2, y2 in taken:
-            assert 0 <= x1 < x2 <= 300 and 0 <= y1 < y2 <= 300
-    apart = [paint.free_place((50, 50, 99, 99), 90, (300, 300), [])]
-    for _ in range(3):
-        apart.append(paint.free_place((50, 50, 99, 99), 90, (300, 300), apart))
-    assert not any(
-        paint.overlap(a, b) for i, a in enumerate(apart) for b in apart[:i]
-    )
+    return rng.integers(0, 256, (height, width, 3), np.uint8)
 
 
-def test_masks_and_boxes_have_the_colour_of_their_class():
+def instances(boxes, labels, **fields):
+    boxes = torch.tensor(boxes, dtype=torch.float).view(-1, 4)
+    labels = torch.tensor(labels, dtype=torch.long)
+    return InstanceData(bboxes=boxes, labels=labels, **fields)
+
+
+def test_masks_and_boxes_have_the_colour_of_their_class(detector):
     image = np.full((240, 240, 3), 100, np.uint8)
-    mask = np.zeros((240, 240), bool)
-    mask[100:140, 100:140] = True
-    things = [
-        paint.Thing((100, 100, 140, 140), 1, 'b 0.90', mask),
-        paint.Thing((10, 30, 50, 70), 0, 'a 0.80'),
-    ]
-    picture = paint.paint_things(image, things, COLOURS, ('a', 'b'))
+    masks = torch.zeros(2, 240, 240, dtype=torch.bool)
+    masks[0, 100:140, 100:140] = True
+    boxes = [(100, 100, 140, 140), (10, 30, 50, 70)]
+    scores = torch.tensor([0.9, 0.8])
+    found = instances(boxes, [1, 0], masks=masks, scores=scores)
+    picture = draw_objects(detector, image, found)
     assert picture.shape == (480, 480, 3)  # twice as large: it was small
-    assert picture[240, 240].tolist() == [177, 50, 50]  # half blue, BGR
-    assert picture[100, 20].tolist() == [0, 0, 255]  # the edge of the box
-    assert picture[100, 60].tolist() == [100, 100, 100]
+    assert (picture == draw_objects(detector, image, found)).all()
+    inside = picture[250, 240].astype(int)  # blue, varied by mmdet, BGR
+    assert inside[0] > 150 and inside[1:].max() < 100
+    edge = picture[100, 20].astype(int)  # of the red box
+    assert edge[2] > 200 and edge[:2].max() < 40
+    assert picture[130, 60].tolist() == [100, 100, 100]
+    caption = picture[200:220, 202:260]
+    assert (caption.max(2) < 60).sum() > 200  # its background
+    assert 20 < (caption.min(2) > 120).sum() < 200  # its letters
 
 
-def test_legend_names_the_classes_seen_and_counts_the_rest():
-    image = np.zeros((480, 480, 3), np.uint8)
-    labels = np.zeros((480, 480), np.int64)
-    labels[:120] = 1
-    labels[470:] = 255
-    picture = paint.paint_labels(image, labels, COLOURS, ('a', 'b'))
-    assert picture[60, 240].tolist() == [127, 0, 0]
-    assert picture[475, 240].tolist() == [0, 0, 0]  # no class
-    swatches = picture[:, 480 + canvas.GAP + 7]
-    assert swatches[10].tolist() == [0, 0, 255]  # the larger one first
-    assert swatches[30].tolist() == [255, 0, 0]
-    assert (swatches[45:] == 255).all()
-    names = [f'class {i}' for i in range(40)]
-    many = np.arange(480 * 480).reshape(480, 480) % 40
-    strip = paint.legend(many, canvas.colours_of(40), names, 240)
-    assert len(strip) == 240
-    column = strip[:, canvas.GAP + 7]
-    rows = [(column[20 * r + 10] != 255).any() for r in range(12)]
-    assert rows == [True] * 11 + [False]  # the last line counts the rest
-    assert (strip[220:, 26:] < 128).any()
+@pytest.mark.parametrize('size', [(481, 640), (2001, 301), (37, 23), (3, 500)])
+def test_an_image_without_objects_is_drawn_as_it_is(detector, size):
+    image = noise(*size)
+    picture = draw_objects(detector, image, instances([], []))
+    k = -(-480 // max(size))
+    assert (picture == image.repeat(k, 0).repeat(k, 1)).all()
 
 
-def test_any_image_can_be_painted():
+@pytest.mark.parametrize(
+    ('boxes', 'labels'),
+    [
+        ([], []),
+        ([(0, 0, 0, 0)], [0]),
+        ([(0, 0, 0, 0), (5, 5, 5, 5)], [0, 1]),
+        ([(50, 50, 20, 20)], [1]),  # the wrong way round
+        ([(-500, -500, 900, 900)], [0]),
+        ([(5, 5, 9, 9), (1, 1, 4, 4)], [2, 1]),  # 2 is no class
+    ],
+)
+def test_objects_that_are_hard_to_draw_are_no_error(detector, boxes, labels):
+    image = noise(100, 120)
+    for masks in (torch.zeros, torch.ones):
+        masks = masks(len(boxes), 100, 120).bool()
+        found = instances(boxes, labels, masks=masks)
+        picture = draw_objects(detector, image, found)
+        assert picture.shape == (400, 480, 3)
+        assert found.masks is masks and len(found) == len(boxes)
+        assert np.array_equal(found.bboxes, np.reshape(boxes, (-1, 4)))
+
+
+def test_label_maps_have_colours_and_names(segmentor):
+    image = np.full((240, 240, 3), 100, np.uint8)
+    labels = np.zeros((240, 240), np.int64)
+    labels[:60] = 1
+    labels[200:] = 255
+    labels[190:200] = 2
+    picture = draw_label_map(segmentor, image, labels)
+    assert picture.shape == (480, 480, 3)
+    assert picture[20, 20].tolist() == [177, 50, 50]  # half blue, BGR
+    assert picture[300, 20].tolist() == [50, 50, 177]
+    assert (picture[380:] == 100).all()  # no class
+    for row in (60, 250):  # the name of each class, in its middle
+        name = picture[row - 8 : row + 8, 230:250]
+        assert (name.max(2) < 70).any() and (name.min(2) > 150).any()
+    labels[:] = 255
+    assert (draw_label_map(segmentor, image, labels) == 100).all()
+
+
+def test_names_are_inside_their_regions():
+    ring = np.zeros((60, 100), bool)
+    ring[10:50, 20:70] = True
+    ring[15:45, 25:60] = False  # it is widest on the right
+    assert middle(ring).tolist() == [64, 29]
+    ring[:] = True
+    assert middle(ring).tolist() == [49, 29]
+    ring[:] = False
+    ring[0, 99] = True
+    assert middle(ring).tolist() == [99, 0]
+
+
+def test_pictures_do_not_influence_each_other_or_stay(detector, segmentor):
+    image, labels = noise(480, 640), np.zeros((480, 640), np.uint8)
+    found = instances([(50, 50, 90, 90)], [0])
+    first = draw_objects(detector, image, found)
+    figure = detector.ax_save
+    artists = len(figure.get_children())
+    draw_objects(detector, noise(600, 500), instances([(1, 1, 300, 300)], [1]))
+    for _ in range(3):
+        assert (draw_objects(detector, image, found) == first).all()
+        assert len(figure.get_children()) == artists
+        draw_label_map(segmentor, image, labels)
+    assert not pyplot.get_fignums()
+
+
+def test_any_image_can_be_drawn():
     for image in (
         np.zeros((5, 7)),
         np.linspace(0, 4000, 70).reshape(5, 7, 2).astype(np.uint16),
         np.zeros((5, 7, 4), np.uint8),
     ):
-        colour = canvas.as_colour(image)
+        colour = to_rgb(image)
         assert (colour.shape, colour.dtype) == ((5, 7, 3), np.uint8)
-    assert canvas.as_colour(np.array([[0, 500]])).max() == 255
-    assert len(set(canvas.colours_of(150))) == 150
-    assert canvas.colours_of(2, [[1, 2, 3], [4, 5, 6]])[1] == (4, 5, 6)
+    assert to_rgb(np.array([[0, 500]])).max() == 255
+    assert to_rgb(np.array([[[1, 2, 3]]], np.uint8)).tolist() == [[[3, 2, 1]]]
+
+
+def test_every_class_has_a_colour():
+    names = [f'class {i}' for i in range(150)]
+    for palette in (None, [], COLOURS):
+        metainfo = dict(classes=names, palette=palette)
+        meta = build_visualizer('mmdet', metainfo).dataset_meta
+        assert len(set(meta['palette'])) == 150
+    meta = build_visualizer('mmseg', dict(classes='a', palette=[[4, 5, 6]]))
+    assert meta.dataset_meta == dict(classes=['a'], palette=[(4, 5, 6)])
+
+
+def test_titles_are_below_and_complete(segmentor):
+    image = noise(480, 480)
+    one = add_title(segmentor, image, 'a $x_$ title')  # no formula
+    two = add_title(segmentor, image, 'a title ' * 10)
+    assert one.shape == (498, 480, 3) and two.shape == (516, 480, 3)
+    for picture in (one, two):
+        assert (picture[:480] == image).all()
+        assert picture[480:].min() < 50 and (picture[480:, -2:] == 255).all()
+    narrow = add_title(segmentor, noise(500, 3), 'title')
+    assert narrow.shape == (518, 240, 3)
 
 
 # --- browse
@@ -196,7 +247,7 @@ def test_pictures_of_the_data(configs, tmp_path, capsys, kind):
     assert (status, '3 pictures of train' in out) == (0, True)
     first = [p.read_bytes() for p in sorted(tmp_path.iterdir())]
     assert len(first) == 3
-    say(capsys, browse_cli.main, *argv)  # chance has a seed
+    say(capsys, browse_cli.main, *argv)  # randomness has a seed
     assert [p.read_bytes() for p in sorted(tmp_path.iterdir())] == first
     argv = [*argv, '--split', 'val', '--out', tmp_path / 'val']
     assert say(capsys, browse_cli.main, *argv)[0] == 0
@@ -238,100 +289,6 @@ def test_data_that_is_not_there_is_one_sentence(configs, tmp_path, capsys):
     assert not (tmp_path / 'out').exists()
 
 
-# --- logs
-
-
-def log(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text('\n'.join(map(json.dumps, rows)) + '\n')
-    return str(path)
-
-
-def started(folder, when, first, last):
-    """The log of one start of a run: iterations and their epochs of 10."""
-    rows = []
-    for i in range(first, last + 1):
-        row = dict(loss=1 / i, lr=0.1, epoch=(i + 9) // 10, step=i)
-        rows.append({**row, 'iter': i})
-        if i % 10 == 0:
-            rows.append({'coco/bbox_mAP': i / 100, 'step': i // 10})
-    log(folder / f'{when}/vis_data/scalars.json', rows)
-
-
-def test_a_resumed_run_is_one_curve(tmp_path):
-    folder = tmp_path / 'run'
-    started(folder, 1, 1, 24)
-    started(folder, 2, 21, 30)
-    (folder / 'mask_rcnn_pvt_v2_b0_coco.py').write_text('')
-    seen = read_run(str(folder))
-    assert [x for x, _ in seen.losses] == list(range(1, 31))
-    assert seen.scores == {'box_AP': [(1, 10.0), (2, 20.0), (3, 30.0)]}
-    assert seen.by_epoch and seen.config == 'mask_rcnn_pvt_v2_b0_coco'
-    # one that began anew is its own curve only
-    started(folder, 3, 1, 10)
-    seen = read_run(str(folder))
-    assert len(seen.losses) == 10 and len(seen.rates) == 10
-    assert seen.scores == {'box_AP': [(1, 10.0)]}
-    assert summary(seen) == [
-        f'{folder}: box_AP 10.0, best 10.0 at 1; official 38.2, -28.2',
-        f'{folder}: loss 1.000 at iteration 1, 0.100 at 10',
-    ]
-
-
-def test_published_logs_are_read(tmp_path):
-    old = [
-        dict(mode='train', epoch=e, iter=i, loss=1.0, lr=0.1)
-        for e in (1, 2)
-        for i in (50, 100)
-    ]
-    val = [dict(mode='val', epoch=2, iter=9, bbox_mAP=0.25)]
-    seen = read_run(log(tmp_path / 'a.log.json', [{'seed': 0}, *old, *val]))
-    assert [x for x, _ in seen.losses] == [50, 100, 150, 200]
-    assert seen.scores == {'box_AP': [(2, 25.0)]}
-    rows = [{'iteration': 19, 'total_loss': 2.0, 'lr': 0.1}]
-    seen = read_run(log(tmp_path / 'metrics.json', rows))
-    assert (seen.losses, seen.rates) == ([(19, 2.0)], [(19, 0.1)])
-
-
-def test_curves_stand_beside_what_was_published(tmp_path, capsys, monkeypatch):
-    for name, when in (('a', 1), ('b', 2)):
-        started(tmp_path / name, when, 1, 30)
-    (tmp_path / 'a/retinanet_pvt_v2_b0_coco.py').write_text('')
-    lines = []
-    monkeypatch.setattr(
-        'pvt_mm.seeing.curves.expect',
-        lambda axes, *rest: (expect(axes, *rest), lines.extend(axes.lines)),
-    )
-    out = tmp_path / 'new/curves.png'
-    argv = [tmp_path / 'a', tmp_path / 'b', '--out', out]
-    status, text, _ = say(capsys, logs_cli.main, *argv)
-    assert status == 0
-    assert 'official 37.2, -7.2' in text
-    assert cv2.imread(str(out)).shape == (720, 1100, 3)
-    labels = [line.get_label() for line in lines]
-    assert labels[-1] == 'retinanet_pvt_v2_b0_coco: 37.2 (official)'
-    assert lines[-1].get_ydata()[0] == 37.2
-    assert not list(out.parent.glob('*.part'))
-    with pytest.raises(UsageError, match='cannot be written'):
-        (tmp_path / 'file').write_text('')
-        draw_runs(tmp_path / 'file/x.png', [read_run(str(tmp_path / 'a'))])
-
-
-def test_logs_that_are_none_are_one_sentence(tmp_path, capsys):
-    (tmp_path / 'text').write_text('text')
-    (tmp_path / 'empty.json').write_text('{}')
-    for name, out, text in (
-        ('nothing', 'x.png', 'has no */vis_data/scalars.json'),
-        ('text', 'x.png', 'is no training log'),
-        ('empty.json', 'x.png', 'neither a loss nor a score'),
-        ('text', 'x.txt', 'the name must end with .png'),
-    ):
-        argv = [tmp_path / name, '--out', tmp_path / out]
-        status, _, said = say(capsys, logs_cli.main, *argv)
-        assert status == 1 and text in one_error(said)
-        assert not (tmp_path / out).exists()
-
-
 # --- features
 
 
@@ -351,7 +308,7 @@ def test_attention_is_what_the_block_computes(model, stage):
         if parameter.ndim == 2:
             parameter.data.mul_(8)
     block = backbone.stages[stage].blocks[0]
-    with watched([block]) as calls, torch.no_grad():
+    with recorded_calls([block]) as calls, torch.no_grad():
         backbone(torch.randn(1, 3, 72, 104))
     (x, size), _ = calls[block]
     seen = attention(calls[block], block, (0.6, 0.3))
@@ -382,7 +339,7 @@ def test_softmax_of_mpvit_is_over_tokens_and_of_no_query():
     block.attn.qkv.register_forward_hook(
         lambda m, a, out: seen_k.append(out.chunk(3, -1)[1])
     )
-    with watched([block]) as calls, torch.no_grad():
+    with recorded_calls([block]) as calls, torch.no_grad():
         backbone(torch.randn(1, 3, 64, 96))
     seen = attention(calls[block], block, (0.5, 0.5))
     assert not seen.query and seen.weights.shape == (8, 8, 12)
@@ -394,13 +351,13 @@ def test_colours_of_maps_show_their_parts():
     x = torch.zeros(8, 10, 12)
     x[:, :, 6:] = torch.arange(8.0)[:, None, None]
     x += 1e-3 * torch.randn(x.shape)
-    colours = principal(x)
+    colours = principal_components(x)
     assert colours.shape == (10, 12, 3)
     assert colours.min() >= 0 and colours.max() <= 1
     first = colours[..., 0]
     assert (first[:, 6:].min() - first[:, :6].max()).abs() > 0.9
-    assert torch.equal(principal(x), colours)
-    assert average(x)[:, 6:].min() > average(x)[:, :6].max()
+    assert torch.equal(principal_components(x), colours)
+    assert mean_absolute(x)[:, 6:].min() > mean_absolute(x)[:, :6].max()
 
 
 def test_features_of_a_name_and_of_a_trained_config(
@@ -431,7 +388,7 @@ def test_a_model_or_place_that_is_not_there(drawn, tmp_path, capsys):
         (['pvt_v2_b9', image], 'nearest: b'),
         (['nothing', image], 'there is no config file nothing'),
         (['pvt_v2_b0', tmp_path / 'text.png'], 'is no image'),
-        (['pvt_v2_b0', image, '--stage', 4], '--stage 4 is not there'),
+        (['pvt_v2_b0', image, '--stage', 4], '--stage 4 does not exist'),
         (['pvt_v2_b0', image, '--block', 2], 'has blocks 0..1'),
         (['mpvit_tiny', image, '--path', 2], 'has paths 0..1'),
         (['pvt_v2_b0', image, '--at', 900, 1], '--at 900 1 is outside'),
@@ -439,143 +396,6 @@ def test_a_model_or_place_that_is_not_there(drawn, tmp_path, capsys):
         status, _, said = say(capsys, features_cli.main, *argv, *out)
         assert status == 1 and text in one_error(said)
         assert not (tmp_path / 'out.png').exists()
-
-
-# --- confusion
-
-
-def found(boxes, labels, scores):
-    return {
-        'bboxes': torch.tensor(boxes, dtype=torch.float).view(-1, 4),
-        'labels': torch.tensor(labels, dtype=torch.long),
-        'scores': torch.tensor(scores),
-    }
-
-
-def true(box, label, ignore=0):
-    return dict(bbox=box, bbox_label=label, ignore_flag=ignore)
-
-
-def test_each_object_is_matched_once():
-    truth = [
-        true([0, 0, 10, 10], 0),
-        true([20, 0, 30, 10], 1),
-        true([40, 40, 90, 90], 2, ignore=1),
-    ]
-    result = {
-        'pred_instances': found(
-            [[0, 0, 10, 9], [0, 0, 10, 10], [21, 0, 30, 10], [50, 50, 60, 60]]
-            + [[70, 0, 80, 10], [0, 0, 10, 10]],
-            [0, 1, 0, 2, 2, 0],
-            [0.9, 0.8, 0.7, 0.6, 0.5, 0.1],
-        )
-    }
-    pairs = sorted(match(truth, result, 0.3, 0.5))
-    # right; a second box on it; a wrong class; on a crowd; on nothing
-    assert pairs == [(-1, 1), (-1, 2), (0, 0), (1, 0)]
-    nothing = {'pred_instances': found([], [], [])}
-    assert sorted(match(truth, nothing, 0.3, 0.5)) == [(0, -1), (1, -1)]
-    assert list(match([], nothing, 0.3, 0.5)) == []
-
-
-def test_the_most_frequent_mistakes_are_named():
-    matrix = np.array([[5, 3, 0], [1, 8, 1], [4, 0, 0]])
-    names = (['a', 'b', 'no object'], ['a', 'b', 'not found'])
-    assert list(confusion_cli.mistakes(matrix, *names, most=3)) == [
-        'no object -> a: 4 (100 %)',
-        'a -> b: 3 (38 %)',
-        'b -> a: 1 (10 %)',
-    ]
-    assert not list(confusion_cli.mistakes(np.diag([1, 2, 3]), *names))
-
-
-def rows_of(path):
-    return list(csv.reader(path.open()))
-
-
-def test_perfect_detections_score_all(configs, drawn, tmp_path, capsys):
-    truth = json.loads(
-        (drawn / 'coco/annotations/instances_val2017.json').read_text()
-    )
-    results, counts = [], [0] * len(CLASSES)
-    for image in truth['images']:
-        notes = [
-            a
-            for a in truth['annotations']
-            if a['image_id'] == image['id'] and not a['iscrowd']
-        ]
-        boxes = np.array([a['bbox'] for a in notes]).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        labels = [a['category_id'] - 1 for a in notes]
-        for label in labels:
-            counts[label] += 1
-        one = found(boxes.tolist(), labels, [0.9] * len(labels))
-        shape = (image['height'], image['width'])
-        known = {'img_id': image['id'], 'ori_shape': shape}
-        results.append({**known, 'pred_instances': one})
-    dump(results, tmp_path / 'found.pkl')
-    argv = [configs['det'], tmp_path / 'found.pkl', '--out', tmp_path / 'out']
-    status, out, _ = say(capsys, confusion_cli.main, *argv)
-    assert status == 0
-    table = rows_of(tmp_path / 'out/classes.csv')
-    assert table[0] == ['class', 'objects', 'box AP']
-    for name, count, row in zip(CLASSES, counts, table[1:], strict=False):
-        score = '100.0' if count else '-'
-        assert row == [name, str(count), score]
-        assert f'{name:24}{count:>12}{score:>12}' in out
-    assert table[-1] == ['mean, or sum', str(sum(counts)), '100.0']
-    matrix = rows_of(tmp_path / 'out/confusion.csv')
-    assert [r[1:] for r in matrix[1:]] == [
-        [str(count if i == j else 0) for j in range(6)]
-        for i, count in enumerate([*counts, 0])
-    ]
-    assert cv2.imread(str(tmp_path / 'out/confusion.png')) is not None
-
-
-def test_label_maps_give_the_scores_of_the_test_run(
-    configs, drawn, tmp_path, capsys
-):
-    truth = drawn / 'ade20k/annotations/validation'
-    maps = tmp_path / 'maps'
-    maps.mkdir()
-    pixels = np.zeros((7, 7), np.int64)  # true by found, counted from 1
-    for path in truth.iterdir():
-        right = cv2.imread(str(path), -1)
-        wrong = np.where(right == 3, 2, right).clip(1)
-        wrong[:3] = 1
-        cv2.imwrite(str(maps / path.name), wrong)
-        np.add.at(pixels, (right.ravel(), wrong.ravel()), 1)
-    matrix = pixels[1:, 1:]
-    argv = [configs['seg'], maps, '--out', tmp_path / 'out']
-    assert say(capsys, confusion_cli.main, *argv)[0] == 0
-    kept = rows_of(tmp_path / 'out/confusion.csv')
-    assert [list(map(int, r[1:])) for r in kept[1:]] == matrix.tolist()
-    for i, row in enumerate(rows_of(tmp_path / 'out/classes.csv')[1:7]):
-        union = matrix[i].sum() + matrix[:, i].sum() - matrix[i, i]
-        iou = 100 * matrix[i, i] / union if union else math.nan
-        assert row[2] == ('-' if math.isnan(iou) else f'{iou:.1f}')
-    next(maps.iterdir()).unlink()
-    status, _, said = say(capsys, confusion_cli.main, *argv)
-    assert status == 1 and 'is not there: give the folder' in one_error(said)
-
-
-def test_predictions_that_are_none_are_one_sentence(configs, tmp_path, capsys):
-    (tmp_path / 'text.pkl').write_text('text')
-    dump([{'img_id': 1}], tmp_path / 'other.pkl')
-    foreign = {'img_id': 99, 'ori_shape': (9, 9)}
-    foreign['pred_instances'] = found([], [], [])
-    dump([foreign], tmp_path / 'foreign.pkl')
-    for kind, name, text in (
-        ('det', 'no.pkl', 'no.pkl holds no predictions'),
-        ('det', 'text.pkl', 'text.pkl holds no predictions'),
-        ('det', 'other.pkl', 'it holds something else'),
-        ('det', 'foreign.pkl', 'an image 99 that the test data set'),
-        ('seg', 'text.pkl', 'is no folder: give the label maps'),
-    ):
-        argv = [configs[kind], tmp_path / name, '--out', tmp_path / 'out']
-        status, _, said = say(capsys, confusion_cli.main, *argv)
-        assert status == 1 and text in one_error(said)
-        assert not (tmp_path / 'out').exists()
 
 
 # --- TensorBoard, Weights & Biases
@@ -602,7 +422,7 @@ def test_a_place_after_the_last_is_added_to_a_list():
 def test_the_lines_of_the_page_build_or_say_what_is_missing(
     configs, tmp_path, capsys, monkeypatch, kind, module
 ):
-    page = (pvt_mm.home.HOME / 'docs/seeing.md').read_text()
+    page = (HOME / 'docs/visualization.md').read_text()
     option = f'visualizer.vis_backends.1.type={kind}'
     assert f'--cfg-options {option}' in page
     # absent, whatever is installed here
@@ -617,7 +437,7 @@ def test_the_lines_of_the_page_build_or_say_what_is_missing(
     assert status == 1
     assert one_error(said) == (
         f'error: {module} is not installed, and the config logs to it; '
-        f'mend: pip install {module}'
+        f'fix: pip install {module}'
     )
 
 

@@ -29,8 +29,8 @@ PACKAGES = (
 )
 HEAD = """# Reference
 
-Written by `tools/render_pages.py api` from the signatures and docstrings of the
-public names. Everything else may change.
+Written by `tools/render_pages.py api` from the signatures and docstrings of
+the public names. Everything else may change.
 """
 SECTION = re.compile(r'^(Args|Attributes|Shape|Returns|Yields|Raises):$')
 ENTRY = re.compile(r'^    ([\w.]+): (.*)$')

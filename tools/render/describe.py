@@ -1,4 +1,4 @@
-"""A config -> its hyper-parameters in words and numbers, one per name."""
+"""Describe the hyper-parameters of a config, one line of text each."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,13 +8,13 @@ from render.pipelines import images
 
 
 def describe(cfg: Config) -> dict[str, str]:
-    """What a recipe consists of, comparable with another one's.
+    """Hyper-parameters of a recipe, as docs/recipes/official.csv has them.
 
     Args:
         cfg: config of a detector or segmentor.
 
     Returns:
-        value by name; an absent thing is 'none'.
+        value by name; 'none' for what the recipe does not have.
     """
     backbone = cfg.model.backbone
     train = cfg.train_dataloader.dataset
@@ -51,7 +51,7 @@ def listed(values: Sequence[float]) -> str:
 
 
 def describe_optimizer(wrapper: Mapping[str, Any]) -> dict[str, str]:
-    """Step size, decay, clipping and precision."""
+    """Optimizer, rates, weight decay, clipping and precision."""
     optimizer = wrapper['optimizer']
     keys = (wrapper.get('paramwise_cfg') or {}).get('custom_keys') or {}
     clip = wrapper.get('clip_grad') or {}
@@ -80,7 +80,7 @@ def describe_optimizer(wrapper: Mapping[str, Any]) -> dict[str, str]:
 
 
 def describe_schedule(cfg: Config) -> dict[str, str]:
-    """Length, decay and warm-up."""
+    """Length of the training, decay of the rate and warm-up."""
     loop = cfg.train_cfg
     epochs = loop.get('max_epochs')
     words = {'warm-up': 'none'}
@@ -102,7 +102,7 @@ def describe_schedule(cfg: Config) -> dict[str, str]:
 
 
 def describe_neck(neck: Mapping[str, Any] | None) -> str:
-    """What stands between backbone and heads."""
+    """The neck: type, width, its feature maps."""
     if neck is None:
         return 'none'
     words = [f'{neck["type"]} {neck["out_channels"]}']
@@ -117,7 +117,7 @@ def describe_neck(neck: Mapping[str, Any] | None) -> str:
 
 
 def describe_heads(model: Mapping[str, Any]) -> str:
-    """What the heads are and how they weigh their losses."""
+    """The heads, with their losses and the weights of these."""
     words = []
     if 'rpn_head' in model and 'loss_bbox' in model['rpn_head']:
         words.append(f'RPN {loss(model["rpn_head"]["loss_bbox"])}')

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mmengine.config import Config
+from render.tables import table
 
 from pvt_mm.benchmark.flops import Count, count, size_of
 from pvt_mm.config.loading import load_config
@@ -84,7 +85,7 @@ def load(name: str) -> Config:
 
 
 def write_counts(path: Path, counts: Mapping[str, Count]) -> None:
-    """Keep counts as csv."""
+    """Write counts as csv."""
     with open(path, 'w', newline='') as file:
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(('name', *Count._fields))
@@ -93,7 +94,7 @@ def write_counts(path: Path, counts: Mapping[str, Count]) -> None:
 
 
 def read_counts(path: Path) -> dict[str, Count]:
-    """Counts that were kept."""
+    """Read what write_counts wrote."""
     with open(path, newline='') as file:
         lines = list(csv.DictReader(file))
     return {
@@ -118,7 +119,7 @@ def published() -> dict[str, list[Row]]:
 
 
 def deviation(ours: float, printed: str) -> float:
-    """Ours against a printed number, in percent; 0 if rounding explains it.
+    """Percent that ours is off a printed number; 0 if that is rounding.
 
     Some numbers are cut, not rounded, so a whole last digit is allowed; '.0'
     is no digit.
@@ -145,8 +146,8 @@ def reason(name: str) -> int:
     return 0
 
 
-def beside(name: str, ours: float, printed: str) -> str:
-    """A published number with our deviation from it."""
+def with_deviation(name: str, ours: float, printed: str) -> str:
+    """A published number with the deviation of ours and its remark."""
     off = deviation(ours, printed) if printed else 0
     return f'{printed} ({off:+.1f} %, {reason(name)})' if off else printed
 
@@ -154,27 +155,28 @@ def beside(name: str, ours: float, printed: str) -> str:
 def render(counts: Mapping[str, Count]) -> str:
     """The page."""
     rows = published()
-    lines = [HEAD, ('---',) * len(HEAD)]
+    lines = []
     for name, values in counts.items():
         theirs = rows.get(name, [])
         line = (
             f'[{name}](../configs/{name}.py)',
             'x'.join(map(str, size_of(name))),
             f'{values.params:.2f}',
-            beside(name, values.params, first(theirs, 'params')),
+            with_deviation(name, values.params, first(theirs, 'params')),
             f'{values.true:.2f}',
             f'{values.published:.2f}',
-            beside(name, values.published, first(theirs, 'gflops')),
+            with_deviation(name, values.published, first(theirs, 'gflops')),
             f'{values.naive:.2f}',
         )
         lines.append(line)
-    table = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
     remarks = [f'{n}. {text}' for n, (_, text) in enumerate(REASONS, 1)]
-    return '\n'.join([TEXT, table, '', 'Remarks:', '', *remarks, ''])
+    return '\n'.join(
+        [TEXT, table(HEAD, lines), '', 'Remarks:', '', *remarks, '']
+    )
 
 
 def main() -> None:
-    """Count all configs, and write the table and the page."""
+    """Count all configs, and write results/flops.csv and docs/flops.md."""
     counts = count_all(list_configs())
     write_counts(HOME / COUNTS, counts)
     (HOME / PAGE).write_text(render(counts))

@@ -1,4 +1,4 @@
-"""Read the name of a config as a specification."""
+"""Split the name of a config into method, family, arch, data, schedule."""
 
 import re
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""A pipeline of transforms -> what happens to an image, in words."""
+"""Describe what a pipeline of transforms does to an image."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ def images(pipeline: Sequence[Step]) -> str:
 
 
 def word(step: Step) -> str:
-    """One step in words; '' if it leaves the image alone."""
+    """One step as text; '' if it does not change the image."""
     return WORDS.get(step['type'], lambda _: '')(step)
 
 
@@ -23,15 +23,18 @@ def scale(values: Sequence[int]) -> str:
 
 
 def resize(step: Step) -> str:
+    """Resize."""
     return scale(step['scale'])
 
 
 def random_resize(step: Step) -> str:
+    """RandomResize: the scale and its range."""
     low, high = step['ratio_range']
     return f'{scale(step["scale"])}, times {low:g} to {high:g}'
 
 
 def choice(step: Step) -> str:
+    """RandomChoiceResize: the short sides."""
     shorts = [min(values) for values in step['scales']]
     steps = {b - a for a, b in zip(shorts, shorts[1:], strict=False)}
     text = '/'.join(map(str, shorts))
@@ -41,6 +44,7 @@ def choice(step: Step) -> str:
 
 
 def crop(step: Step) -> str:
+    """RandomCrop: its size, and the largest share of a class."""
     text = f'crop {step["crop_size"][0]}x{step["crop_size"][1]}'
     if step.get('crop_type') == 'absolute_range':
         text = 'crop sides {} to {}'.format(*step['crop_size'])
@@ -49,6 +53,7 @@ def crop(step: Step) -> str:
 
 
 def either(step: Step) -> str:
+    """RandomChoice: each way in brackets."""
     return ' or '.join(f'({images(way)})' for way in step['transforms'])
 
 

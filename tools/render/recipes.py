@@ -1,16 +1,21 @@
-"""Official recipes and ours -> docs/recipes.md."""
+"""docs/recipes.md: the official recipes, and why ours differ."""
 
-from collections.abc import Mapping, Sequence
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
+from typing import NamedTuple
 
 from render.describe import describe
 from render.grammar import DATA, METHODS, SCHEDULES
-from render.official import FOLDER, Line, compare, notes, read
 
 from pvt_mm.config.loading import load_config
 from pvt_mm.config.paths import HOME
+from pvt_mm.errors import UsageError
 from pvt_mm.families import FAMILIES
 
-PAGE = FOLDER.parent / 'recipes.md'
+PAGE = HOME / 'docs/recipes.md'
+FOLDER = HOME / 'docs/recipes'
+UNKNOWN = 'not stated'
 INTRODUCTION = """\
 # Recipes: the official ones and ours
 
@@ -35,12 +40,80 @@ PARTS = {
     'SCHEDULE': SCHEDULES[1:],
 }
 
-Key = tuple[tuple[Line, ...], tuple[str, ...]]
+
+class Line(NamedTuple):
+    """One hyper-parameter, official and ours.
+
+    Args:
+        name: of the hyper-parameter.
+        official: its official value, or UNKNOWN.
+        ours: what the config says.
+        why: the reason for a difference; '' where there is none.
+    """
+
+    name: str
+    official: str
+    ours: str
+    why: str
+
+    @property
+    def verdict(self) -> str:
+        """Whether the two are equal, as far as is known."""
+        if self.official == UNKNOWN:
+            return '?'
+        return 'yes' if self.official == self.ours else 'no'
+
+
+def read(name: str) -> list[dict[str, str]]:
+    """The rows of a table in docs/recipes."""
+    with open(FOLDER / name, newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def compare(
+    official: Mapping[str, str],
+    ours: Mapping[str, str],
+    reasons: list[dict[str, str]],
+) -> Iterator[Line]:
+    """Each hyper-parameter of a config beside the official one.
+
+    Args:
+        official: row of official.csv.
+        ours: what :func:`describe` says of the config.
+        reasons: rows of differences.csv.
+
+    Raises:
+        UsageError: something differs without a reason.
+    """
+    config = official['config']
+    for name, value in ours.items():
+        line = Line(name, official[name], value, '')
+        if line.verdict == 'no':
+            line = line._replace(why=reason(config, line, reasons))
+        yield line
+
+
+def reason(config: str, line: Line, reasons: list[dict[str, str]]) -> str:
+    """Why a hyper-parameter differs; a UsageError if nobody wrote it down."""
+    for row in reasons:
+        if row['name'] == line.name and fnmatch(config, row['config']):
+            return row['why']
+    raise UsageError(
+        f'{config}: {line.name} is {line.ours!r}, officially '
+        f'{line.official!r}; fix the config or give the reason in '
+        'docs/recipes/differences.csv'
+    )
+
+
+def notes(config: str) -> list[str]:
+    """The notes on a config, from notes.csv."""
+    rows = read('notes.csv')
+    return [row['note'] for row in rows if fnmatch(config, row['config'])]
 
 
 def render() -> str:
-    """The page."""
-    groups: dict[Key, list[Mapping[str, str]]] = {}
+    """The text of the page; configs with the same recipe stand together."""
+    groups: dict[tuple, list[Mapping[str, str]]] = {}
     reasons = read('differences.csv')
     for row in read('official.csv'):
         cfg = load_config(row['config'])
@@ -57,7 +130,7 @@ def render() -> str:
 def section(
     lines: Sequence[Line], remarks: Sequence[str], rows: Sequence[Mapping]
 ) -> str:
-    """One recipe: its configs, their sources, its table and remarks."""
+    """A section: one recipe, its configs and sources, its table, notes."""
     first, others = rows[0]['config'], len(rows) - 1
     title = f'## {first}' + (f' and {others} more' if others else '')
     configs = [
@@ -77,7 +150,7 @@ def section(
 
 
 def table_line(line: Line, reasons: Sequence[str]) -> str:
-    """One hyper-parameter."""
+    """A row of the table: one hyper-parameter."""
     mark = f' ({reasons.index(line.why) + 1})' if line.why else ''
     return (
         f'| {line.name} | {line.official} | {line.ours} | '
@@ -87,6 +160,5 @@ def table_line(line: Line, reasons: Sequence[str]) -> str:
 
 def main() -> None:
     """Write the page."""
-    root = HOME
     PAGE.write_text(render())
-    print(PAGE.relative_to(root))
+    print(PAGE.relative_to(HOME))

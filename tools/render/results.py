@@ -1,4 +1,4 @@
-"""Rows -> tables in README.md and docs/results.md, and metafile.yml."""
+"""Tables of README.md and docs/results.md, metafile.yml, model-index.yml."""
 
 import re
 from collections.abc import Sequence
@@ -38,10 +38,10 @@ def insert(text: str, name: str, content: str) -> str:
 
 
 def metafile(family: str, rows: Sequence[Row]) -> str:
-    """The family's models in OpenMMLab's form."""
+    """The metafile.yml of a family, in OpenMMLab's format."""
     about = FAMILIES[family]
     collection = {
-        'Name': FAMILIES[family].title,
+        'Name': about.title,
         'Paper': {
             'URL': f'https://arxiv.org/abs/{about.arxiv}',
             'Title': about.paper,
@@ -114,8 +114,7 @@ def render(root: Path = HOME) -> dict[Path, str]:
 
 def main() -> None:
     """Write every generated file that is not as it should be."""
-    root = HOME
-    for path, content in render(root).items():
+    for path, content in render(HOME).items():
         if not path.exists() or path.read_text() != content:
             path.write_text(content)
-            print(path.relative_to(root))
+            print(path.relative_to(HOME))

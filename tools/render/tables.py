@@ -1,4 +1,4 @@
-"""Rows -> tables: one line per config, or one line per backbone."""
+"""Markdown tables of published results: a line per config or backbone."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -25,7 +25,7 @@ ZOO = {
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Cells -> a table of markdown."""
+    """A table of markdown from the cells of its head and lines."""
     lines = [head, ('---',) * len(head), *lines]
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 

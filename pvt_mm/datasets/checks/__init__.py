@@ -1,1 +1,1 @@
-"""Bad data is named before a run, and skipped or named while it runs."""
+"""Check data before a run; skip or report bad samples during it."""

@@ -1,4 +1,4 @@
-"""Does a model have as many classes as its data set?"""
+"""Check that a model has as many classes as its data set."""
 
 import re
 from collections.abc import Collection
@@ -10,16 +10,19 @@ from ...config.data_files import EMPTY
 from ...config.schema import walk
 from ...errors import UsageError
 
-# The class counts that must be the data set's; an RPN has its own.
+# Heads whose num_classes must be the data set's; an RPN has its own.
 HEAD = re.compile(
     r'(^|\.)(bbox|mask|decode|auxiliary|cls)_head(\.\d+)?\.num_classes$'
 )
 
 
 def check_dataset(cfg: Config, dataset: Any) -> None:
-    """Stop at a built data set that the model cannot learn or be tested on.
+    """Check that a built data set has samples, and the classes of the model.
 
-    A wrong number of classes would be an index error after the first epoch.
+    A wrong number of classes would be an IndexError after the first epoch.
+
+    Raises:
+        UsageError: it has none, or another number.
     """
     if len(dataset) == 0:
         raise UsageError(EMPTY)
@@ -28,7 +31,11 @@ def check_dataset(cfg: Config, dataset: Any) -> None:
 
 
 def check_classes(cfg: Config, classes: Collection[str]) -> None:
-    """Stop at a head for another number of classes, if the data has any."""
+    """Check num_classes of every head, if the data set names its classes.
+
+    Raises:
+        UsageError: a head has another number.
+    """
     wrong = [
         f'model.{name}={count}'
         for name, count in walk(cfg.model)

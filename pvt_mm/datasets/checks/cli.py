@@ -1,4 +1,4 @@
-"""The command line of tools/check_dataset.py."""
+"""The command ``check-dataset``: read all data of a config."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from ...config.loading import load_config
 from ...errors import UsageError
 from .examine import check_annotation_files
 from .fault_tolerant_pipeline import inner, make_fault_tolerant
-from .report import Finding, lines
+from .report import Finding, counted, lines
 from .samples import check_samples
 
-EACH = 20  # sentences of a kind that are written out
+EACH = 20  # findings of a kind that are printed
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
     p = command_parser(
         'Read everything that a training with this config would '
-        'read, and say what is wrong; status 1 if something must be mended.'
+        'read, and list what is wrong; status 1 if anything must be fixed.'
     )
     p.add_argument('config', help='config file, for example configs/NAME.py')
     add_cfg_options(p)
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         type=number,
         default=None,
         metavar='N|all',
-        help='how many images of each data set are read; all if not given',
+        help='number of images of each data set to read; all if not given',
     )
     p.add_argument(
         '--workers', type=int, default=2, help='processes that read images'
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Check the data of a config.
 
     Raises:
-        UsageError: something must be mended, or the config is at fault.
+        UsageError: the data has errors, or the config cannot be used.
     """
     args = parser().parse_args(argv)
     cfg = load_config(args.config)
@@ -64,30 +64,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     modes = ('train', 'val') if cfg.get('val_cfg') else ('train',)
     check_paths(cfg, modes)
     findings = list(check_annotation_files(cfg, modes))
-    looked = 0
-    if not any(finding.mend for finding in findings):
-        with building(cfg, args.config):
-            for mode in modes:
-                found, images = read_all(cfg, mode, args)
-                findings += found
-                looked += images
+    images = 0
+    if not any(finding.error for finding in findings):
+        for mode in modes:
+            found, count = read_samples(cfg, mode, args)
+            findings += found
+            images += count
     for line in lines(findings, each=EACH):
         print(line)
-    wrong = sum(finding.mend for finding in findings)
-    notes = len(findings) - wrong
-    state = f'{looked:,} images read' if looked else 'no image read yet'
-    print(f'{state}; {wrong:,} to mend, {notes:,} to note')
-    if wrong:
-        raise UsageError(
-            f'{wrong:,} of what was found must be mended before a training'
-        )
+    errors = sum(finding.error for finding in findings)
+    said = counted(errors, 'error')
+    notes = counted(len(findings) - errors, 'note')
+    read = counted(images, 'image') if images else 'no image'
+    print(f'{read} read; {said}, {notes}')
+    if errors:
+        raise UsageError(f'the data has {said}: to be fixed before a training')
 
 
-def read_all(
+def read_samples(
     cfg: Config, mode: str, args: argparse.Namespace
 ) -> tuple[list[Finding], int]:
-    """What is wrong with the samples of one mode, and how many were read."""
-    with redirect_stdout(None):  # pycocotools tells what it does
+    """Findings on the samples of one mode, and how many images were read."""
+    with building(cfg, args.config), redirect_stdout(None):  # pycocotools
         dataset = DATASETS.build(cfg[f'{mode}_dataloader'].dataset)
     training = mode == 'train'
     make_fault_tolerant(dataset, skip=training)

@@ -1,7 +1,7 @@
-"""An annotation file of COCO's format -> what is wrong with it.
+"""Find errors in an annotation file of COCO's format.
 
-What mmdet 3.3 and pycocotools make of each case stands in
-docs/data_check.md.
+docs/data_check.md has a row for each case: what mmdet 3.3 and pycocotools do
+with it, and the message.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .masks import check_mask
-from .report import Finding, Use, mend, name, note
+from .report import Finding, Use, error, name, note
 
 LISTS = ('images', 'annotations', 'categories')
 NEEDED = {
@@ -26,10 +26,15 @@ OTHERS = {'segments_info': 'panoptic segmentation', 'caption': 'captions'}
 
 
 def check_coco(content: Any, use: Use) -> Iterator[Finding]:
-    """Everything that is wrong with the content of an annotation file."""
+    """Findings on the content of an annotation file.
+
+    Args:
+        content: what the JSON file holds.
+        use: what the run does with the file.
+    """
     found = list(check_form(content, use))
     yield from found
-    if any(finding.mend for finding in found):
+    if any(finding.error for finding in found):
         return  # what follows reads these keys
     yield from check_ids(content, use)
     yield from check_classes(content['categories'], use)
@@ -41,7 +46,7 @@ def check_coco(content: Any, use: Use) -> Iterator[Finding]:
         if a['category_id'] in ids and a['image_id'] in images
     ]
     if not used:
-        yield mend(
+        yield error(
             'no objects', f'{use.path} has no annotation of any class of use'
         )
     yield from check_boxes(used, images, use)
@@ -51,17 +56,17 @@ def check_coco(content: Any, use: Use) -> Iterator[Finding]:
 
 
 def check_form(content: Any, use: Use) -> Iterator[Finding]:
-    """Lists and keys that must be there, and plain values of some."""
+    """Lists and keys that are missing, and sizes that are no numbers."""
     lists = content if isinstance(content, Mapping) else {}
     absent = [k for k in LISTS if not isinstance(lists.get(k), list)]
     if absent:
         text = f'{use.path} has no list of {" and of ".join(absent)}'
-        yield mend('lists', f'{text}: is it of another task?')
+        yield error('lists', f'{text}: is it of another task?')
         return
     first = next(iter(content['annotations']), None)
     for key, task in OTHERS.items():
         if isinstance(first, Mapping) and key in first:
-            yield mend(
+            yield error(
                 'task',
                 f'{use.path} is an annotation file for {task}: give one of '
                 'object detection (COCO: instances_*.json)',
@@ -74,7 +79,7 @@ def check_form(content: Any, use: Use) -> Iterator[Finding]:
         for place, entry in enumerate(content[part]):
             if not isinstance(entry, Mapping) or not needed <= entry.keys():
                 keys = needed - set(entry or ())
-                yield mend(
+                yield error(
                     f'{part} without keys that are needed',
                     f'{use.path}: {part}[{place}] has no '
                     + ' and no '.join(sorted(keys)),
@@ -82,7 +87,7 @@ def check_form(content: Any, use: Use) -> Iterator[Finding]:
     for image in content['images']:
         size = [image.get('height', 1), image.get('width', 1)]
         if not all(isinstance(n, int) and n > 0 for n in size):
-            yield mend(
+            yield error(
                 'image sizes',
                 f'{use.path}: image {image.get("id")} has height {size[0]} '
                 f'and width {size[1]}',
@@ -90,10 +95,10 @@ def check_form(content: Any, use: Use) -> Iterator[Finding]:
 
 
 def check_ids(content: Mapping, use: Use) -> Iterator[Finding]:
-    """Numbers that must be unique, and those that must exist."""
+    """Ids that occur twice, and references to ids that do not exist."""
     for part in LISTS:
         for number in repeated(entry['id'] for entry in content[part]):
-            yield mend(
+            yield error(
                 f'{part} with the same id',
                 f'{use.path}: {part} have the id {number} more than once',
             )
@@ -111,12 +116,12 @@ def check_ids(content: Mapping, use: Use) -> Iterator[Finding]:
 
 
 def check_classes(categories: list, use: Use) -> Iterator[Finding]:
-    """Names of classes: all there, once each, in the same order."""
+    """Class names that are missing, repeated or in another order."""
     names = [c['name'] for c in categories if c['name'] in use.classes]
     absent = [name for name in use.classes if name not in names]
     if absent:
         some = ', '.join(absent[:5]) + (', ...' if absent[5:] else '')
-        yield mend(
+        yield error(
             'classes',
             f'{use.path} has no category named {some} ({len(absent)} of '
             f'{len(use.classes)} classes), and mmdet would give the others '
@@ -125,9 +130,11 @@ def check_classes(categories: list, use: Use) -> Iterator[Finding]:
         )
     twice = repeated(names)
     for same in twice:
-        yield mend('names', f'{use.path}: two categories have the name {same}')
+        yield error(
+            'names', f'{use.path}: two categories have the name {same}'
+        )
     if not absent and not twice and names != list(use.classes):
-        yield mend(
+        yield error(
             'order',
             f'{use.path} has its categories in another order than '
             "metainfo.classes: mmdet's labels follow the file, so they would "
@@ -138,7 +145,7 @@ def check_classes(categories: list, use: Use) -> Iterator[Finding]:
 def check_boxes(
     annotations: list, images: Mapping, use: Use
 ) -> Iterator[Finding]:
-    """Boxes [x, y, width, height]: four numbers that lie in the image."""
+    """Boxes (x, y, width, height) in pixels that do not fit their image."""
     boxes = np.array([])
     with contextlib.suppress(ValueError):  # of boxes of several lengths
         boxes = np.array([a['bbox'] for a in annotations])
@@ -152,7 +159,7 @@ def check_boxes(
         boxes = np.array([a['bbox'] for a in fine])
         for a in annotations:
             if not is_box(a['bbox']):
-                yield mend(
+                yield error(
                     'boxes that are not four finite numbers',
                     f'{use.path}: {name(a)} has the bbox {a["bbox"]}, which '
                     'is not four finite numbers',
@@ -194,5 +201,5 @@ def is_box(box: Any) -> bool:
 
 
 def repeated(values: Iterable) -> list:
-    """Those that occur more than once."""
+    """The values that occur more than once."""
     return [value for value, n in Counter(values).items() if n > 1]

@@ -1,4 +1,4 @@
-"""A config -> what is wrong with the data that its run would read."""
+"""Check the data of a config before a run."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,11 +9,11 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from ...compat import dataset_metainfo
-from ...config.data_files import datasets, evaluated, read_json
+from ...config.data_files import dataset_configs, metric_files, read_json
 from ...config.schema import find_class, walk
 from ...errors import UsageError
 from .coco import check_coco
-from .report import Finding, Use, lines
+from .report import Finding, Use, counted, lines
 from .samples import absent, check_samples
 
 # Samples of each data set that are read before a run starts.
@@ -23,7 +23,7 @@ BRIEF = 32
 def check_annotation_files(
     cfg: Config, modes: Sequence[str]
 ) -> Iterator[Finding]:
-    """What is wrong with the annotation files of COCO's format.
+    """Findings on the annotation files of COCO's format, and their images.
 
     Args:
         cfg: the config of the run.
@@ -32,31 +32,40 @@ def check_annotation_files(
     scope = cfg.get('default_scope') or 'mmengine'
     for mode in modes:
         evaluator = cfg.get(f'{mode}_evaluator') if mode != 'train' else None
-        for dataset in datasets(cfg[f'{mode}_dataloader'].dataset):
+        for dataset in dataset_configs(cfg[f'{mode}_dataloader'].dataset):
             owner = find_class(dataset['type'], scope)
-            if not reads_coco(owner) or writes_only(evaluator):
-                continue
-            classes = dataset_metainfo(owner, dataset.get('metainfo'))[
-                'classes'
-            ]
-            masks = any(
-                (name.endswith('with_mask') and value is True)
-                or value == 'segm'
-                for node in (dataset.get('pipeline', []), [evaluator])
-                for name, value in walk(node)
-            )
-            root = dataset.get('data_root') or ''
-            path = os.path.join(root, dataset['ann_file'])
-            scored = mode != 'train'
-            for file in dict.fromkeys([path, *evaluated(evaluator)]):
-                if '://' in file:
-                    continue
-                content = read_json(file)
-                use = Use(file, classes, masks, scored)
-                found = list(check_coco(content, use))
-                yield from found
-                if file == path and not any(f.mend for f in found):
-                    yield from absent_images(content, dataset, not scored)
+            if reads_coco(owner) and not writes_only(evaluator):
+                yield from check_coco_files(dataset, owner, evaluator)
+
+
+def check_coco_files(
+    dataset: Mapping, owner: type, evaluator: Any
+) -> Iterator[Finding]:
+    """Findings on the annotation files of one data set and its evaluator.
+
+    Args:
+        dataset: config of the data set.
+        owner: its class.
+        evaluator: config of the evaluator; None in training.
+    """
+    classes = dataset_metainfo(owner, dataset.get('metainfo'))['classes']
+    masks = any(
+        (name.endswith('with_mask') and value is True) or value == 'segm'
+        for node in (dataset.get('pipeline', []), [evaluator])
+        for name, value in walk(node)
+    )
+    training = evaluator is None
+    path = os.path.join(dataset.get('data_root') or '', dataset['ann_file'])
+    for file in dict.fromkeys([path, *metric_files(evaluator)]):
+        if '://' in file:
+            continue
+        content = read_json(file)
+        found = list(
+            check_coco(content, Use(file, classes, masks, not training))
+        )
+        yield from found
+        if file == path and not any(f.error for f in found):
+            yield from absent_images(content, dataset, training)
 
 
 def reads_coco(owner: Any) -> bool:
@@ -82,7 +91,7 @@ def writes_only(evaluator: Any) -> bool:
 def absent_images(
     content: Mapping, dataset: Mapping, training: bool
 ) -> Iterator[Finding]:
-    """Images of an annotation file that are not there."""
+    """Images of an annotation file that do not exist."""
     if dataset.get('indices') is not None:
         return  # only some are read
     folder = os.path.join(
@@ -94,19 +103,19 @@ def absent_images(
     yield from absent(paths, training)
 
 
-def stop_or_say(findings: Iterable[Finding]) -> None:
-    """Say what was found before a run starts, and stop if it must not.
+def stop_or_log(findings: Iterable[Finding]) -> None:
+    """Log the notes among some findings, or stop at an error.
 
     Raises:
-        UsageError: something must be mended.
+        UsageError: there is an error.
     """
     findings = list(findings)
-    wrong = [finding.text for finding in findings if finding.mend]
-    if wrong:
-        rest = f'; {len(wrong) - 1} more must be mended' if wrong[1:] else ''
+    errors = [finding.text for finding in findings if finding.error]
+    if errors:
+        rest = f'; {counted(len(errors) - 1, "more error")}'
         raise UsageError(
-            f'{wrong[0]}{rest} (tools/check_dataset.py CONFIG lists all; '
-            '--no-data-check starts anyway)'
+            f'{errors[0]}{rest if errors[1:] else ""} (pvt_mm check-dataset '
+            'CONFIG lists all; --no-data-check starts anyway)'
         )
     if os.environ.get('LOCAL_RANK', '0') == '0':
         for line in lines(findings, each=1):
@@ -114,20 +123,34 @@ def stop_or_say(findings: Iterable[Finding]) -> None:
 
 
 def check_annotations(cfg: Config, modes: Sequence[str]) -> None:
-    """Stop at annotation files that a run must not start with.
+    """Check the annotation files before a run, on one process per machine.
 
-    Of the processes that torchrun starts on a machine one reads them; if it
-    stops, torchrun ends the others.
+    If that one stops, torchrun ends the others.
+
+    Args:
+        cfg: the config of the run.
+        modes: which of 'train', 'val' and 'test' the run goes through.
+
+    Raises:
+        UsageError: an annotation file has an error.
     """
     if os.environ.get('LOCAL_RANK', '0') == '0':
-        stop_or_say(check_annotation_files(cfg, modes))
+        stop_or_log(check_annotation_files(cfg, modes))
 
 
 def check_samples_of(runner: Runner, modes: Sequence[str]) -> None:
-    """Stop if some samples of the built data sets cannot be used."""
+    """Check some samples of the built data sets before a run.
+
+    Args:
+        runner: with its data loaders.
+        modes: which of 'train', 'val' and 'test' the run goes through.
+
+    Raises:
+        UsageError: a sample cannot be used, and must not be skipped.
+    """
     for mode in modes:
         loop = getattr(runner, f'{mode}_loop')
         found = check_samples(
             loop.dataloader.dataset, training=mode == 'train', images=BRIEF
         )
-        stop_or_say(found)
+        stop_or_log(found)

@@ -8,11 +8,12 @@ exception of a transform is a bug, and passes.
 """
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from logging import WARNING
 from typing import Any
 
 import cv2
+from mmcv.transforms import BaseTransform
 from mmengine.dataset import Compose
 from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
@@ -21,6 +22,10 @@ from ...errors import SampleError
 from .files import by, of_size, orientation, problem
 
 IN_A_ROW = 10  # then the disk is gone, or the pipeline does not fit the data
+# A file that a data set may name for a sample -> the key it is loaded under.
+FILES = {'img_path': 'img', 'seg_map_path': 'gt_seg_map'}
+SIZE = ('height', 'width')
+LIBRARIES = ('mmcv.', 'mmdet.', 'mmseg.', 'pvt_mm.')
 
 
 class FaultTolerantPipeline(Compose):
@@ -46,7 +51,7 @@ class FaultTolerantPipeline(Compose):
         self.skipped: list[str] = []
 
     def __call__(self, data: dict) -> dict | None:
-        """What a data set knows of a sample -> what the network needs.
+        """Data of a sample -> input of the network; None if it is skipped.
 
         Raises:
             SampleError: the sample cannot be used and must not be skipped.
@@ -59,27 +64,32 @@ class FaultTolerantPipeline(Compose):
         return sample
 
     def attempt(self, data: dict) -> tuple[dict | None, str]:
-        """The sample or None, and what is wrong with the data or ''."""
-        info = {key: data.get(key) for key in FILES + SIZE}
+        """Transform the data of a sample -> (sample or None, fault or '')."""
+        info = {key: data.get(key) for key in (*FILES, *SIZE)}
         try:
             sample = super().__call__(data)
             if sample is not None:
                 self.check(sample, info)
         except Exception as error:
-            if not is_data_error(info, error):
+            unread = [info[k] for k in FILES if FILES[k] not in data]
+            if not is_data_error(error, filter(None, unread)):
                 raise
             return None, blame(info, error)
         return sample, ''
 
     def check(self, sample: Mapping, info: Mapping) -> None:
-        """Stop at sizes and labels that do not fit the image."""
+        """Compare a sample with its annotation and the number of classes.
+
+        Raises:
+            MismatchError: its size or its labels contradict them.
+        """
         truth = sample.get('data_samples')
         if not isinstance(truth, BaseDataElement):
             return
         read = tuple(truth.get('ori_shape', ()))
         written = tuple(info[key] for key in SIZE)
         if read and None not in written and read != written:
-            raise MismatchError(turned(info['img_path'], read, written))
+            raise MismatchError(other_size(info['img_path'], read, written))
         if 'gt_sem_seg' not in truth:
             return
         labels = truth.gt_sem_seg.data.squeeze(0)
@@ -99,10 +109,14 @@ class FaultTolerantPipeline(Compose):
             )
 
     def refuse(self, what: str) -> None:
-        """Skip a sample, or stop."""
+        """Note a sample that is skipped, or stop.
+
+        Raises:
+            SampleError: it must not be skipped, or too many were in a row.
+        """
         if not self.skip:
             raise SampleError(
-                f'{what}: a score without it would be wrong, so mend it or '
+                f'{what}: a score without it would be wrong, so fix it or '
                 'take it out of the data set'
             )
         self.skipped.append(what)
@@ -113,7 +127,7 @@ class FaultTolerantPipeline(Compose):
             )
 
     def report(self, sample: Mapping) -> None:
-        """Let a good sample take along the names of those before it."""
+        """Add the faults of skipped samples to the metainfo of this one."""
         truth = sample.get('data_samples')
         if isinstance(truth, BaseDataElement):
             truth.set_metainfo({'skipped': tuple(self.skipped)})
@@ -124,19 +138,7 @@ class FaultTolerantPipeline(Compose):
 
 
 class MismatchError(ValueError):
-    """A sample that could be read, but contradicts itself."""
-
-
-# Modules whose transforms read images and annotations.
-LOADING = (
-    'mmcv.transforms.loading',
-    'mmdet.datasets.transforms.loading',
-    'mmseg.datasets.transforms.loading',
-)
-LIBRARIES = ('mmcv.', 'mmdet.', 'mmseg.', 'pvt_mm.')
-# What a data set may know of a sample.
-FILES = ('img_path', 'seg_map_path')
-SIZE = ('height', 'width')
+    """A sample that could be read, but contradicts its annotation."""
 
 
 def make_fault_tolerant(dataset: Any, *, skip: bool) -> None:
@@ -170,29 +172,38 @@ def inner(dataset: Any) -> Iterator[Any]:
     yield dataset
 
 
-def is_data_error(info: Mapping, error: Exception) -> bool:
-    """Whether the data is to blame for an exception of a pipeline.
+def is_data_error(error: Exception, unread: Iterable[str]) -> bool:
+    """Whether the data caused an exception of a pipeline, and no bug did.
 
-    That is a file that cannot be read or decoded, an annotation that a
-    loading transform of the libraries cannot read, and an image that OpenCV
-    refuses inside a transform of the libraries.
+    So it is if a file cannot be read; if a loading transform of the
+    libraries cannot decode a file or an annotation; if OpenCV refuses the
+    image in another one of their transforms; and if the exception came
+    before a file was loaded that nobody can decode.
+
+    Args:
+        error: with the traceback from inside the pipeline.
+        unread: image and label map that were not loaded yet.
     """
     if isinstance(error, MismatchError | OSError):
         return True
-    modules = [
-        frame.f_globals.get('__name__', '')
-        for frame, _ in traceback.walk_tb(error.__traceback__)
-    ]
-    if any(module in LOADING for module in modules):
+    code = ''  # module of the innermost code that belongs to a transform
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if isinstance(frame.f_locals.get('self'), BaseTransform):
+            code = frame.f_globals['__name__']
+    if code.startswith(LIBRARIES) and (
+        code.endswith('.transforms.loading') or isinstance(error, cv2.error)
+    ):
         return True
-    transforms = [m for m in modules if '.transforms.' in m]
-    if isinstance(error, cv2.error) and transforms:
-        return transforms[-1].startswith(LIBRARIES)
-    return any(problem(info[key]) for key in FILES if info[key])
+    return any(map(problem, unread))
 
 
 def blame(info: Mapping, error: Exception) -> str:
-    """Which file of a sample cannot be used, and why: one sentence."""
+    """Which file of a sample cannot be used, and why: one sentence.
+
+    Args:
+        info: 'img_path' and 'seg_map_path', or None for each.
+        error: what was raised for this sample.
+    """
     if isinstance(error, MismatchError):
         return str(error)
     for path in filter(None, (info[key] for key in FILES)):
@@ -206,13 +217,20 @@ def blame(info: Mapping, error: Exception) -> str:
     )
 
 
-def turned(path: str, read: tuple, written: tuple) -> str:
-    """How the size of an image differs from what its annotation says."""
+def other_size(path: str, read: tuple, written: tuple) -> str:
+    """How the size of an image differs from that in its annotation.
+
+    Args:
+        path: the image.
+        read: its (H, W).
+        written: (H, W) of the annotation.
+    """
     said = f'{path} is {by(read)}, but its annotation says {by(written)}'
-    turn = orientation(path)
-    if turn == 1 or read != written[::-1]:
+    exif = orientation(path)
+    if exif == 1 or read != written[::-1]:
         return said
     return (
-        f'{said}: its EXIF orientation {turn} turns it; store it turned, or '
-        "read it with LoadImageFromFile(color_type='color_ignore_orientation')"
+        f'{said}: its EXIF orientation {exif} rotates it; store it rotated, '
+        'or read it with '
+        "LoadImageFromFile(color_type='color_ignore_orientation')"
     )

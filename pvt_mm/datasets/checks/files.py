@@ -1,4 +1,4 @@
-"""Files of a data set: are they there, and can they be read?"""
+"""Check that image files exist and can be read."""
 
 import os
 from collections import defaultdict
@@ -35,7 +35,7 @@ def problem(path: str) -> str | None:
 
 
 def orientation(path: str) -> int:
-    """How EXIF wants an image to be turned; 1 if not at all."""
+    """The EXIF orientation of an image, 1 to 8; 1 is upright."""
     try:
         with Image.open(path) as image:
             return image.getexif().get(ORIENTATION, 1)
@@ -44,7 +44,7 @@ def orientation(path: str) -> int:
 
 
 def of_size(path: str | None) -> str:
-    """How large an image is, for a message; nothing if it cannot be told."""
+    """' of WxH pixels' for a message; '' if the size cannot be read."""
     try:
         with Image.open(path) as image:
             return f' of {by(image.size[::-1])} pixels'
@@ -67,13 +67,13 @@ def too_deep(path: str) -> str | None:
 
 
 def by(size: Sequence[int]) -> str:
-    """(H, W, ...) -> width x height, as people write it."""
+    """(H, W, ...) -> 'WxHx...', as people write it."""
     height, width, *rest = size
     return 'x'.join(map(str, (width, height, *rest)))
 
 
 def missing(paths: Iterable[str]) -> list[str]:
-    """Those that are not there; each folder is listed once."""
+    """The paths that do not exist; each folder is listed once."""
     folders = defaultdict(list)
     for path in paths:
         if '://' not in path:

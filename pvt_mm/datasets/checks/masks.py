@@ -1,9 +1,9 @@
-"""Segmentations of COCO: polygons and run lengths."""
+"""Find errors in COCO's segmentations: polygons and run lengths."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .report import Finding, Use, mend, name
+from .report import Finding, Use, error, name
 
 CORNERS = 6  # numbers of a triangle
 FORM = 'a list of polygons or a dict of size and counts'
@@ -12,25 +12,25 @@ FORM = 'a list of polygons or a dict of size and counts'
 def check_mask(
     annotation: Mapping, image: Mapping, use: Use
 ) -> Iterator[Finding]:
-    """What is wrong with one segmentation.
+    """Findings on the segmentation of one annotation.
 
     Args:
-        annotation: of COCO's format.
-        image: its image; only the size is read.
+        annotation: an entry of the list of annotations.
+        image: the entry of its image; height and width are read.
         use: what the run does with the file.
     """
     what = f'{use.path}: {name(annotation)}'
     mask = annotation.get('segmentation')
     if not mask:
         text = f'{what} has no segmentation, which this model learns from'
-        yield mend('annotations without segmentation', text)
+        yield error('annotations without segmentation', text)
     elif isinstance(mask, Mapping):
         size = [image['height'], image['width']]
         if text := wrong_run_lengths(mask, size):
-            yield mend('wrong run lengths', f'{what} {text}')
+            yield error('wrong run lengths', f'{what} {text}')
     elif not isinstance(mask, list) or not all(map(is_numbers, mask)):
         text = f'{what} has a segmentation that is not {FORM}'
-        yield mend('segmentations of no known form', text)
+        yield error('segmentations of no known form', text)
     elif short := [p for p in mask if len(p) < CORNERS or len(p) % 2]:
         text = f'{what} has a polygon of {len(short[0]) / 2:g} points; ' + (
             'pycocotools cannot evaluate it'

@@ -1,4 +1,4 @@
-"""What was found in the data of a run."""
+"""The findings of the data checks, and how they are printed."""
 
 import math
 from collections import defaultdict
@@ -10,16 +10,16 @@ SHARE = 0.01
 
 
 class Finding(NamedTuple):
-    """One sentence about one thing.
+    """One sentence about one sample, annotation or file.
 
     Attributes:
-        kind: what all findings of this sort have in common.
-        mend: whether the run must not start with it.
+        kind: what all findings of this kind have in common.
+        error: whether it must be fixed before a run.
         text: the sentence; it names file and id.
     """
 
     kind: str
-    mend: bool
+    error: bool
     text: str
 
 
@@ -28,9 +28,9 @@ class Use(NamedTuple):
 
     Attributes:
         path: the file, as messages name it.
-        classes: names that the run learns.
-        masks: it reads segmentations.
-        scored: it evaluates with them, and does not train.
+        classes: names that the model learns, in the order of its labels.
+        masks: whether segmentations are read.
+        scored: whether it is for an evaluation, not for training.
     """
 
     path: str
@@ -40,18 +40,23 @@ class Use(NamedTuple):
 
 
 def name(annotation: Mapping) -> str:
-    """An annotation, as messages name it."""
+    """An annotation of COCO's format, as messages name it."""
     return f'annotation {annotation["id"]} of image {annotation["image_id"]}'
 
 
-def mend(kind: str, text: str) -> Finding:
-    """Something that the run must not start with."""
+def error(kind: str, text: str) -> Finding:
+    """A finding that must be fixed before a run."""
     return Finding(kind, True, text)
 
 
 def note(kind: str, text: str) -> Finding:
-    """Something that the run copes with."""
+    """A finding that a run can cope with."""
     return Finding(kind, False, text)
+
+
+def counted(number: int, noun: str) -> str:
+    """'1 error', '2 errors'."""
+    return f'{number:,} {noun}{"s" * (number != 1)}'
 
 
 def allowed(images: int, share: float = SHARE) -> int:
@@ -60,7 +65,7 @@ def allowed(images: int, share: float = SHARE) -> int:
 
 
 def lines(findings: Iterable[Finding], each: int) -> Iterator[str]:
-    """Sentences by kind, what must be mended first.
+    """Sentences by kind, errors first.
 
     Args:
         findings: in any order.
@@ -68,9 +73,9 @@ def lines(findings: Iterable[Finding], each: int) -> Iterator[str]:
     """
     kinds = defaultdict(list)
     for finding in findings:
-        kinds[not finding.mend, finding.kind].append(finding.text)
+        kinds[not finding.error, finding.kind].append(finding.text)
     for (harmless, kind), texts in sorted(kinds.items()):
-        label = 'note' if harmless else 'mend'
+        label = 'note' if harmless else 'error'
         yield from (f'{label}: {text}' for text in texts[:each])
         if len(texts) > each:
             yield f'{label}: {len(texts) - each:,} more: {kind}'

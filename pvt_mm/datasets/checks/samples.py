@@ -1,4 +1,4 @@
-"""Samples of a built data set, each sent through its pipeline."""
+"""Run samples of a data set through its pipeline and report what fails."""
 
 import os
 import random
@@ -12,11 +12,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from .fault_tolerant_pipeline import FILES, FaultTolerantPipeline, inner
 from .files import missing, orientation, too_deep
-from .report import Finding, allowed, mend, note
+from .report import Finding, allowed, error, note
 
 
 class Faults(Dataset):
-    """Index -> what is wrong with a sample, and how EXIF turns its image."""
+    """Index -> (fault or '', path of the image, its EXIF orientation).
+
+    Args:
+        part: a data set with a FaultTolerantPipeline.
+        indices: its samples that are read.
+    """
 
     def __init__(self, part: Any, indices: list[int]) -> None:
         self.part, self.indices = part, indices
@@ -27,22 +32,22 @@ class Faults(Dataset):
     def __getitem__(self, place: int) -> tuple[str, str, int]:
         data = self.part.get_data_info(self.indices[place])
         path = data.get('img_path') or ''
-        turn = orientation(path) if path else 1
+        exif = orientation(path) if path else 1
         maps = data.get('seg_map_path')
         fault = self.part.pipeline.attempt(data)[1]
-        return fault or (maps and too_deep(maps)) or '', path, turn
+        return fault or (maps and too_deep(maps)) or '', path, exif
 
 
 def check_samples(
     dataset: Any, *, training: bool, images: int | None, workers: int = 0
 ) -> Iterator[Finding]:
-    """What is wrong with samples of a data set that has its guards.
+    """Findings on the samples of a data set.
 
     Args:
-        dataset: as it was built, also inside wrappers.
+        dataset: as it was built, after :func:`make_fault_tolerant`.
         training: training skips what it cannot use, up to a share.
         images: how many samples of each part; None for all.
-        workers: processes that read.
+        workers: processes that read; 0 reads in this one.
     """
     for part in inner(dataset):
         indices = range(len(part))
@@ -62,13 +67,13 @@ def check_samples(
             found = list(loader)
         faults = [fault for fault, _, _ in found if fault]
         yield from unusable(faults, len(found), training)
-        yield from turns(part, found)
+        yield from rotated(part, found)
 
 
 def check_names(
     part: Any, indices: Iterable[int], training: bool
 ) -> Iterator[Finding]:
-    """Images and label maps that are not there, without reading any."""
+    """Images and label maps that do not exist; no file is read."""
     if not has_label_maps(part):
         return  # the images of COCO are looked for in its annotation file
     infos = [part.get_data_info(index) for index in indices]
@@ -78,7 +83,7 @@ def check_names(
 
 
 def check_folders(part: Any) -> Iterator[Finding]:
-    """Folders that are the same one: mmseg follows links."""
+    """Folders that are links to one another: mmseg would read both."""
     if not has_label_maps(part):
         return
     infos = map(part.get_data_info, range(len(part)))
@@ -86,7 +91,7 @@ def check_folders(part: Any) -> Iterator[Finding]:
     for folder in sorted({os.path.dirname(i['img_path']) for i in infos}):
         first = real.setdefault(os.path.realpath(folder), folder)
         if first != folder:
-            yield mend(
+            yield error(
                 'folders that are read twice',
                 f'{folder} is a link to {first}: its images would be read '
                 'twice; remove the link',
@@ -99,7 +104,7 @@ def has_label_maps(part: Any) -> bool:
 
 
 def absent(paths: list[str], training: bool) -> Iterator[Finding]:
-    """Files that are not there, as findings."""
+    """Findings on the files that do not exist."""
     faults = [f'{path} is not there' for path in missing(paths)]
     yield from unusable(faults, len(paths), training)
 
@@ -107,10 +112,10 @@ def absent(paths: list[str], training: bool) -> Iterator[Finding]:
 def unusable(
     faults: list[str], looked: int, training: bool
 ) -> Iterator[Finding]:
-    """Samples that cannot be used: training skips a few."""
+    """Faults as findings: notes if training may skip that many samples."""
     if not training or len(faults) > allowed(looked):
         for fault in faults:
-            yield mend('samples that cannot be used', fault)
+            yield error('samples that cannot be used', fault)
     else:
         for fault in faults:
             yield note(
@@ -118,23 +123,23 @@ def unusable(
             )
 
 
-def turns(part: Any, found: list[tuple[str, str, int]]) -> Iterator[Finding]:
-    """Images that EXIF turns while they are read."""
+def rotated(part: Any, found: list[tuple[str, str, int]]) -> Iterator[Finding]:
+    """Images that are rotated by their EXIF orientation when they are read."""
     kinds = [getattr(t, 'color_type', '') for t in part.pipeline.transforms]
     if not {'color', 'grayscale'} & set(kinds):
         return
-    for fault, path, turn in found:
-        if turn != 1 and not fault:
+    for fault, path, exif in found:
+        if exif != 1 and not fault:
             yield note(
-                'images that EXIF turns',
-                f'{path} is turned when it is read (EXIF orientation {turn}); '
-                'its annotation must be of the turned image',
+                'images that EXIF rotates',
+                f'{path} is rotated when it is read (EXIF orientation '
+                f'{exif}); its annotation must be of the rotated image',
             )
 
 
 @contextmanager
 def kept_randomness() -> Iterator[None]:
-    """Leave random numbers as if nothing had been drawn."""
+    """Restore the random states of python, numpy and torch at the end."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:

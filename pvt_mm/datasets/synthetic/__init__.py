@@ -1,4 +1,4 @@
-"""Drawn data: images whose every label is known because we painted them."""
+"""Synthetic data: drawn images with exact labels."""
 
 from .scene import CLASSES
 from .shapes import draw_ade20k, draw_all, draw_coco

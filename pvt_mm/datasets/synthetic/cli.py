@@ -1,4 +1,4 @@
-"""The command line of tools/make_demo_data.py."""
+"""The command ``draw-data``: draw a synthetic data set."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from .shapes import draw_all
 def parser() -> argparse.ArgumentParser:
     """The options."""
     p = command_parser(
-        'Draw the demo data: a COCO-format and an ADE20K-format set of shapes.'
+        'Draw a synthetic data set in the formats of COCO and of ADE20K.'
     )
     p.add_argument('--out', default='data/shapes', help='folder to make')
     p.add_argument('--seed', type=int, default=0)
@@ -35,7 +35,7 @@ def count(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw what the command line names.
+    """Draw both formats into a folder.
 
     Raises:
         UsageError: the folder holds something else or cannot be written.

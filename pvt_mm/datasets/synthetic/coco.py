@@ -1,4 +1,4 @@
-"""Masks of a scene as COCO writes them: boxes, polygons and run lengths."""
+"""Write masks as COCO does: boxes, polygons and run lengths."""
 
 import cv2
 import numpy as np
@@ -6,15 +6,15 @@ import numpy as np
 from .scene import CROWD, Scene
 
 
-def bounding_box(mask) -> list:
+def bounding_box(mask: np.ndarray) -> list[int]:
     """[x, y, width, height] of a bool mask (H, W), in pixels."""
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     x, y = int(columns[0]), int(rows[0])
     return [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
 
 
-def polygons(mask) -> list:
-    """Flat COCO polygons [x, y, x, y, ...] along the edges of a mask.
+def polygons(mask: np.ndarray) -> list[list[float]]:
+    """Bool mask (H, W) -> flat polygons [x, y, x, y, ...] along its edges.
 
     COCO polygons have no holes: a hole becomes a notch, joined to the outer
     edge by a slit that is walked both ways and so covers no pixel.
@@ -38,23 +38,23 @@ def polygons(mask) -> list:
     return found
 
 
-def cut_hole(edge, hole):
-    """Walk an edge (N, 2), a slit to the hole (M, 2), round it, and back."""
+def cut_hole(edge: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """Join an edge (N, 2) and its hole (M, 2) by a slit -> (N + M + 2, 2)"""
     gap = np.abs(edge[:, None] - hole[None]).sum(-1)
     near, far = np.unravel_index(gap.argmin(), gap.shape)
     ring = np.roll(hole, -far, 0)
     return np.concatenate([edge[: near + 1], ring, ring[:1], edge[near:]])
 
 
-def run_lengths(mask) -> dict:
-    """COCO's uncompressed RLE: down the columns, zeros first."""
+def run_lengths(mask: np.ndarray) -> dict:
+    """Bool mask (H, W) -> uncompressed RLE: down the columns, zeros first."""
     flat = np.concatenate([[0], mask.ravel(order='F')]).astype(np.int8)
     edges = np.flatnonzero(np.diff(flat))
     counts = np.diff([0, *edges, mask.size])
     return {'size': list(mask.shape), 'counts': counts.tolist()}
 
 
-def annotations(scene: Scene) -> list:
+def annotations(scene: Scene) -> list[dict]:
     """COCO annotations of one scene, without ids."""
     found = []
     for index, label in enumerate(scene.labels):
@@ -66,7 +66,9 @@ def annotations(scene: Scene) -> list:
     return found
 
 
-def annotation(label, mask, segmentation, crowd) -> dict:
+def annotation(
+    label: int, mask: np.ndarray, segmentation: list | dict, crowd: int
+) -> dict:
     """One COCO annotation without ids; box and area are of the mask."""
     return {
         'category_id': label + 1,

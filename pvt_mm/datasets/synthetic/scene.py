@@ -1,9 +1,10 @@
-"""One painted image: shapes on a textured ground, and who owns which pixel.
+"""Draw one image of shapes on a textured ground, with a mask for each.
 
 Arithmetic is on integers wherever pixels depend on it, so a seed gives the
 same pixels on every machine.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -21,13 +22,13 @@ TRIES = 40
 
 @dataclass
 class Scene:
-    """What was painted.
+    """A drawn image and its labels.
 
     Attributes:
         image: BGR (H, W, 3) uint8, or (H, W) for a grey one.
         owner: (H, W) int16, index of the topmost shape, GROUND or CROWD.
-        labels: class index of each shape, in painting order.
-        full: (H, W) bool mask of each shape as if nothing lay over it.
+        labels: class index of each shape, in drawing order.
+        full: (H, W) bool mask of each shape, with the parts that are covered.
         crowd_label: class of the shapes in the crowd, None without one.
     """
 
@@ -42,15 +43,24 @@ class Scene:
         return self.owner == index
 
 
-def outline(label: int, centre, radius: float, angle: float) -> list:
-    """Polygons of one shape; a second polygon is a hole. int32 (N, 2)."""
+def outline(
+    label: int, centre: Sequence[int], radius: float, angle: float
+) -> list[np.ndarray]:
+    """Polygons of one shape, (N, 2) int32 in pixels; a second is a hole.
+
+    Args:
+        label: index of the class.
+        centre: x and y in pixels.
+        radius: in pixels.
+        angle: in radians.
+    """
     corners = {'disc': 48, 'square': 4, 'triangle': 3, 'star': 10, 'ring': 48}
     name = CLASSES[label]
-    turn = angle + np.arange(corners[name]) * 2 * np.pi / corners[name]
-    reach = np.full(len(turn), float(radius))
+    angles = angle + np.arange(corners[name]) * 2 * np.pi / corners[name]
+    reach = np.full(len(angles), float(radius))
     if name == 'star':
         reach[1::2] *= 0.42
-    unit = np.stack([np.cos(turn), np.sin(turn)], 1)
+    unit = np.stack([np.cos(angles), np.sin(angles)], 1)
     outer = np.rint(unit * reach[:, None] + centre).astype(np.int32)
     if name != 'ring':
         return [outer]
@@ -58,15 +68,17 @@ def outline(label: int, centre, radius: float, angle: float) -> list:
     return [outer, inner]
 
 
-def shape_mask(size, label, centre, radius, angle) -> np.ndarray:
+def shape_mask(
+    size: tuple, label: int, centre: Sequence[int], radius: int, angle: float
+) -> np.ndarray:
     """(H, W) bool mask of one shape, cut at the border of the image."""
     mask = np.zeros(size, np.uint8)
     cv2.fillPoly(mask, outline(label, centre, radius, angle), 1)
     return mask.astype(bool)
 
 
-def add_shape(scene: Scene, rng) -> bool:
-    """Paint one more shape; False if it would hide too much or not fit."""
+def add_shape(scene: Scene, rng: np.random.Generator) -> bool:
+    """Draw one more shape; False if it would hide too much or not fit."""
     size = scene.owner.shape
     label = int(rng.integers(len(CLASSES)))
     radius = int(rng.integers(min(size) // 11, min(size) * 3 // 10))
@@ -89,8 +101,8 @@ def add_shape(scene: Scene, rng) -> bool:
     return True
 
 
-def add_crowd(scene: Scene, rng) -> None:
-    """Paint a heap of small shapes of one class that nobody can count."""
+def add_crowd(scene: Scene, rng: np.random.Generator) -> None:
+    """Draw a crowd region: many small shapes of one class, overlapping."""
     height, width = scene.owner.shape
     radius = max(3, min(height, width) // 22)
     label = scene.crowd_label = int(rng.integers(len(CLASSES)))
@@ -99,21 +111,27 @@ def add_crowd(scene: Scene, rng) -> None:
             int(rng.integers(radius, width // 2)),
             int(rng.integers(radius, height // 3)),
         )
-        turn = rng.random() * 2 * np.pi
-        mask = shape_mask(scene.owner.shape, label, centre, radius, turn)
+        angle = rng.random() * 2 * np.pi
+        mask = shape_mask(scene.owner.shape, label, centre, radius, angle)
         scene.image[mask] = contrasting(rng, scene.image[mask])
         scene.owner[mask] = CROWD
 
 
-def paint(rng, size: int, shapes=None, crowd=False, grey=False) -> Scene:
-    """One scene whose longer side is ``size`` pixels.
+def draw_scene(
+    rng: np.random.Generator,
+    size: int,
+    shapes: int | None = None,
+    crowd: bool = False,
+    grey: bool = False,
+) -> Scene:
+    """Draw a scene whose longer side is ``size`` pixels.
 
     Args:
-        rng: numpy Generator, the only source of chance.
+        rng: the only source of random numbers.
         size: longer side in pixels, at least 32.
-        shapes: how many shapes to try for; None draws one to six.
-        crowd: paint a crowd region first.
-        grey: take the colour out.
+        shapes: how many shapes to try for; a random one to six if None.
+        crowd: draw a crowd region first.
+        grey: convert the image to grey.
     """
     shorter = int(rng.integers(size * 3 // 5, size + 1))
     height, width = rng.permutation([size, shorter])

@@ -1,7 +1,8 @@
-"""Drawn scenes on disk, in the layouts of COCO and of ADE20K."""
+"""Write drawn scenes to disk in the formats of COCO and of ADE20K."""
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 
 from ...errors import UsageError
 from .coco import annotations
-from .scene import CLASSES, Scene, paint
+from .scene import CLASSES, Scene, draw_scene
 
 # What is special about the n-th image of a split.
 SPECIAL = {
@@ -22,23 +23,31 @@ MARKER = 'drawn.json'
 VERSION = 1
 
 
-def scenes(seed: int, split: str, count: int, size: int):
-    """The scenes of one split; scene n is the same however many follow."""
+def scenes(
+    seed: int, split: str, count: int, size: int
+) -> Iterator[tuple[int, Scene]]:
+    """(number from 1 on, scene) of one split; more do not change the first."""
     for index in range(count):
         rng = np.random.default_rng([seed, split == 'val', index])
-        yield index + 1, paint(rng, size, **SPECIAL.get(index, {}))
+        yield index + 1, draw_scene(rng, size, **SPECIAL.get(index, {}))
 
 
 def write(file: Path, image: np.ndarray) -> None:
-    """Write one image; a full disk is an error, not a short file."""
+    """Write one image.
+
+    Raises:
+        OSError: the disk is full; cv2.imwrite would leave a short file.
+    """
     done, data = cv2.imencode(file.suffix, image)
     if not done:
         raise UsageError(f'OpenCV could not encode {file}.')
     file.write_bytes(data.tobytes())
 
 
-def draw_coco(root, train: int, val: int, size: int = 160, seed: int = 0):
-    """Draw a COCO-format set: COCO's own file names, our five classes.
+def draw_coco(
+    root: str | Path, train: int, val: int, size: int = 160, seed: int = 0
+) -> None:
+    """Draw a data set of five classes in COCO's format and file names.
 
     Args:
         root: folder to write to.
@@ -74,8 +83,10 @@ def label_map(scene: Scene) -> np.ndarray:
     return np.array(values, np.uint8)[scene.owner]
 
 
-def draw_ade20k(root, train: int, val: int, size: int = 160, seed: int = 0):
-    """Draw an ADE20K-format set; arguments as in ``draw_coco``."""
+def draw_ade20k(
+    root: str | Path, train: int, val: int, size: int = 160, seed: int = 0
+) -> None:
+    """Draw a data set in ADE20K's format; arguments as of ``draw_coco``."""
     for split, folder, count in (
         ('train', 'training', train),
         ('val', 'validation', val),
@@ -90,17 +101,21 @@ def draw_ade20k(root, train: int, val: int, size: int = 160, seed: int = 0):
             write(maps / f'{name}.png', label_map(scene))
 
 
-def draw_all(root, images: int, seed: int = 0) -> bool:
-    """Draw both sets as root/coco and root/ade20k, a quarter more held out.
+def draw_all(root: str | Path, images: int, seed: int = 0) -> bool:
+    """Draw both formats, as root/coco and root/ade20k.
 
-    Work happens in a folder beside it that is renamed when complete, so a
-    run that was stopped leaves nothing that looks like data.
+    The folder is written under another name and renamed when complete.
+
+    Args:
+        root: folder to make.
+        images: for training; a quarter as many more for validation.
+        seed: same seed, same pixels and labels.
 
     Returns:
-        True if drawn now, False if the same data lay there complete.
+        True if drawn now, False if the same data was complete already.
 
     Raises:
-        UsageError: the folder holds something else.
+        UsageError: the folder has other content.
     """
     root = Path(root)
     wanted = dict(version=VERSION, images=images, seed=seed)
@@ -118,15 +133,15 @@ def draw_all(root, images: int, seed: int = 0) -> bool:
 
 
 def check_drawn(root: Path, wanted: dict) -> None:
-    """Raise UsageError unless a folder holds exactly the wanted data."""
-    remedy = 'delete it, or choose another folder with --out.'
+    """Raise UsageError unless a folder has exactly the wanted data."""
+    fix = 'delete it, or choose another folder with --out.'
     try:
         found = json.loads((root / MARKER).read_text())
     except (OSError, ValueError):
         raise UsageError(
-            f'{root} exists but is no complete drawn data: {remedy}'
+            f'{root} exists but is no complete synthetic data: {fix}'
         ) from None
     if found != wanted:
         raise UsageError(
-            f'{root} holds other drawn data ({found}, not {wanted}): {remedy}'
+            f'{root} holds other synthetic data ({found}, not {wanted}): {fix}'
         )

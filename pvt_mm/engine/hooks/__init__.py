@@ -1,1 +1,23 @@
-"""What a run calls at its turns: hooks, and the batches that they count."""
+"""Hooks that every training gets, and those that a config or option adds."""
+
+from .accumulation_hook import AccumulationHook
+from .atomic_checkpoint_hook import AtomicCheckpointHook
+from .compile_hook import CompileHook
+from .deterministic_hook import DeterministicHook
+from .first_score_hook import FirstScoreHook
+from .nonfinite_hook import NonFiniteHook
+from .preemption_hook import PreemptionHook
+from .seed_hook import SeedHook
+from .skipped_samples_hook import SkippedSamplesHook
+
+__all__ = [
+    'AccumulationHook',
+    'AtomicCheckpointHook',
+    'CompileHook',
+    'DeterministicHook',
+    'FirstScoreHook',
+    'NonFiniteHook',
+    'PreemptionHook',
+    'SeedHook',
+    'SkippedSamplesHook',
+]

@@ -1,4 +1,4 @@
-"""Gradients that are accumulated, but not yet applied, survive a stop."""
+"""Save and restore gradients that are accumulated but not yet applied."""
 
 import torch
 from mmengine.dist import all_reduce, get_world_size, is_main_process
@@ -14,7 +14,7 @@ from ...compat import is_resuming
 
 @HOOKS.register_module()
 class AccumulationHook(Hook):
-    """Puts pending gradients into checkpoints that a run goes on from.
+    """Puts gradients that wait for their step into checkpoints.
 
     Each of several processes has its own. A checkpoint holds their mean,
     with which all go on: the mean of what they then add is the same sum, up
@@ -27,19 +27,19 @@ class AccumulationHook(Hook):
         self.pending: dict[str, Tensor] = {}
 
     def before_write(self, runner) -> None:
-        """Collect those of all processes, while all are here."""
+        """Average them over the processes, before one of them saves alone."""
         if isinstance(runner.model, DistributedDataParallel):
             self.collect(runner)
             if not is_main_process():  # which alone saves
                 self.pending = {}
 
     def collect(self, runner) -> None:
-        """Take up what is pending, between two steps only."""
+        """Copy the gradients, if the optimizer has not used them yet."""
         if not runner.optim_wrapper.should_update():
             self.pending = mean_gradients(plain(runner.model))
 
     def before_save_checkpoint(self, runner, checkpoint) -> None:
-        """Add them; the first of several processes is alone here."""
+        """Put them into the checkpoint; only the main process is here."""
         if get_world_size() == 1:
             self.collect(runner)
         if self.pending and 'optimizer' in checkpoint:
@@ -47,14 +47,14 @@ class AccumulationHook(Hook):
         self.pending = {}
 
     def after_load_checkpoint(self, runner, checkpoint) -> None:
-        """Find those of a run that goes on."""
+        """Read them from the checkpoint of a resumed run."""
         if is_resuming(runner):
             self.gradients = checkpoint.get('gradients', {})
 
     def before_train(self, runner) -> None:
-        """Go on adding to them."""
+        """Set them on the parameters, so that the next batches add to them."""
         if self.gradients:
-            print_log('The gradients of these iterations are not lost.')
+            print_log('Accumulated gradients of the checkpoint are restored.')
         for name, param in plain(runner.model).named_parameters():
             if name in self.gradients:
                 param.grad = self.gradients[name].to(param)

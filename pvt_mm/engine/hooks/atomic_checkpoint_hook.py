@@ -1,4 +1,4 @@
-"""Checkpoints: nothing old goes before the new one is whole."""
+"""Save checkpoints that are complete under their name or not there."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -34,7 +34,7 @@ class AtomicCheckpointHook(CheckpointHook):
             self.backend_args = dict(backend='atomic')
 
     def before_train(self, runner) -> None:
-        """Take up where the last run was killed."""
+        """Evaluate what the run before was killed in; remove partial files."""
         super().before_train(runner)
         info = runner.message_hub.runtime_info
         self.last_ckpt = info.get('last_ckpt')
@@ -42,11 +42,11 @@ class AtomicCheckpointHook(CheckpointHook):
             for part in Path(self.out_dir).glob('*.pth.part'):
                 part.unlink()
         if runner.iter and self.misses_evaluation(runner):
-            print_log('The last evaluation was cut short: again.')
+            print_log('The last evaluation was interrupted: it is done again.')
             runner.val_loop.run()
 
     def misses_evaluation(self, runner) -> bool:
-        """Whether the loop would have evaluated here, and did not."""
+        """Whether the evaluation that is due here has not been finished."""
         if runner.val_loop is None:
             return False
         loop, place = runner.train_loop, progress(runner)
@@ -91,7 +91,7 @@ class AtomicCheckpointHook(CheckpointHook):
         runner.message_hub.update_info('last_ckpt', path)
         runner.message_hub.update_info('saved_iter', meta['iter'])
         runner.call_hook('before_write')
-        with one_sentence(path, before):
+        with report_write_errors(path, before):
             runner.save_checkpoint(
                 *os.path.split(path),
                 save_optimizer=self.save_optimizer,
@@ -130,7 +130,7 @@ class AtomicCheckpointHook(CheckpointHook):
         names = ['best_ckpt_path'] if single else self.key_indicators
         before = {name: paths[name] for name in names}
         paths.update(dict.fromkeys(names))  # hidden from mmengine's removal
-        with one_sentence('the best checkpoint', self.last_ckpt):
+        with report_write_errors('the best checkpoint', self.last_ckpt):
             super()._save_best_checkpoint(runner, metrics)
         for name, old in before.items():
             if paths[name] is None:
@@ -156,15 +156,15 @@ class AtomicCheckpointHook(CheckpointHook):
 
 
 @contextmanager
-def one_sentence(path: str, before: str | None) -> Iterator[None]:
-    """Say what could not be written, and what is still there."""
+def report_write_errors(path: str, before: str | None) -> Iterator[None]:
+    """Turn an error of the disk into one sentence with the last checkpoint."""
     try:
         yield
     except OSError as error:
         raise UsageError(
             f'{path} could not be written ({error.strerror}); the last whole '
-            f'checkpoint is {before or "none: it was the first"}; make room, '
-            'then go on with --resume'
+            f'checkpoint is {before or "none: it was the first"}; free some '
+            'space, then go on with --resume'
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The same numbers from the same command, bit by bit."""
+"""Make a run deterministic: the option ``--deterministic``."""
 
 import os
 import warnings
@@ -55,7 +55,7 @@ def make_deterministic(cfg: Config) -> None:
 
 
 def exceptions(cfg: Config) -> str:
-    """What stays undetermined on a GPU, in words."""
+    """Which operations stay non-deterministic on a GPU, for the log."""
     types = {v for k, v in walk(cfg.model) if k.rsplit('.', 1)[-1] == 'type'}
     found = sorted({UNORDERED[t] for t in types if t in UNORDERED})
     if not found:

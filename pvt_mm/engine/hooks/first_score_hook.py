@@ -1,4 +1,4 @@
-"""The score of the untrained network, as the first point of the curve."""
+"""Evaluate the untrained network, as the first point of the curve."""
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -11,5 +11,6 @@ class FirstScoreHook(Hook):
     priority = 'LOWEST'  # after the hook that saves the best is ready
 
     def before_train(self, runner) -> None:
+        """Evaluate a run that is not resumed."""
         if runner.iter == 0:
             runner.val_loop.run()

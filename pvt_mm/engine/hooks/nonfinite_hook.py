@@ -1,4 +1,4 @@
-"""Losses and gradients that are not numbers."""
+"""Leave out steps whose loss or gradients are NaN or infinite."""
 
 import logging
 import math
@@ -19,10 +19,10 @@ from ..launch import max_over_processes
 
 @HOOKS.register_module()
 class NonFiniteHook(Hook):
-    """Leaves out steps with NaN or infinite gradients, and stops in time.
+    """Skips steps with NaN or infinite gradients; several in a row end a run.
 
     The weights never see such a gradient. An overflow of fp16 does not
-    count: the gradient scaler leaves out the step before it comes here, and
+    count: the gradient scaler skips the step before it comes here, and
     the loss of its iteration is finite. It costs one norm of the gradients
     per step; the loss has been waited for by mmengine's log anyway.
 

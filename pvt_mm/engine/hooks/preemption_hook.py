@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the iteration, save, say how to go on."""
+"""End a run after Ctrl-C or SIGTERM with a checkpoint of its iteration."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ class PreemptionHook(Hook):
         self.before: dict[int, Any] = {}
 
     def before_train(self, runner) -> None:
-        """Take over the signals; data loaders start afterwards or not."""
+        """Install the handlers."""
         self.process = os.getpid()
         if threading.current_thread() is threading.main_thread():
             for signum in SIGNALS:
@@ -43,7 +43,7 @@ class PreemptionHook(Hook):
     def receive(self, signum: int, frame: Any) -> None:
         """Note a signal; a second one is obeyed at once."""
         if os.getpid() != self.process:
-            # a data loader's worker: its trainer decides about Ctrl-C
+            # a data loader's worker: the training process decides
             if signum != signal.SIGINT:
                 die(signum)
             return
@@ -76,7 +76,7 @@ class PreemptionHook(Hook):
             raise Preempted(signum, last)
 
     def after_train(self, runner) -> None:
-        """Give the signals back."""
+        """Restore the handlers that were there."""
         for signum, handler in self.before.items():
             signal.signal(signum, handler)
         self.before = {}

@@ -1,7 +1,7 @@
-"""Random numbers that depend on where a run is, not on when it started.
+"""Seed each iteration from its number, and resume within an epoch.
 
-A run that continues from a checkpoint then draws the same numbers as one
-that was never stopped, and sees the same images in the same order.
+A run that continues from a checkpoint then draws the same random numbers as
+one that was never stopped, and sees the same images in the same order.
 """
 
 from mmengine.hooks import Hook
@@ -18,10 +18,10 @@ from ...datasets.resumable_batch_sampler import (
 
 @HOOKS.register_module()
 class SeedHook(Hook):
-    """Seeds each iteration from its number, and finds its batch again.
+    """Seeds each iteration from its number, and skips finished batches.
 
     With :class:`ResumableBatchSampler` a resumed run goes on in the middle of
-    an epoch, and passes over batches without reading their images.
+    an epoch, and skips batches without reading their images.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class SeedHook(Hook):
             meta['batches_per_epoch'] = len(runner.train_dataloader)
 
     def before_train_epoch(self, runner) -> None:
-        """Let the data begin where the run is."""
+        """Let the data loader begin with the next batch of the run."""
         batches = runner.train_dataloader.batch_sampler
         if not isinstance(batches, ResumableBatchSampler):
             return
@@ -64,7 +64,7 @@ class SeedHook(Hook):
         self.first, self.skip = runner.iter - self.skip, 0
 
     def after_train_epoch(self, runner) -> None:
-        """Nothing of the next epoch is done yet."""
+        """Forget where the finished epoch began."""
         self.first = None
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:

@@ -1,4 +1,4 @@
-"""Count what training skips, say so, and stop where it is too much."""
+"""Log the samples that training skips, and stop at too many."""
 
 from logging import WARNING
 
@@ -28,7 +28,7 @@ class SkippedSamplesHook(Hook):
         self.times = 0
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        """Hear of the samples that this batch stands in for."""
+        """Log the samples that were skipped for those of this batch."""
         samples = (data_batch or {}).get('data_samples', ())
         for what in (w for s in samples for w in s.get('skipped', ())):
             self.times += 1

@@ -1,4 +1,4 @@
-"""Are a backbone's arguments usable? If not, one sentence says which is not.
+"""Check the arguments of a backbone.
 
 All functions raise ValueError with the argument's name, its value and what
 it must be.
@@ -53,7 +53,7 @@ def resolve_arch(
 
 
 def check_row(family: str, row: Any) -> None:
-    """Stop at a custom arch whose fields do not describe stages."""
+    """Refuse a custom arch whose fields do not describe stages."""
     lengths = {}
     for name, value in row._asdict().items():
         if name == 'linear':
@@ -75,9 +75,9 @@ def check_row(family: str, row: Any) -> None:
 
 
 def check_arguments(family: str, **given: Any) -> None:
-    """Stop at an argument that is out of range or of another type."""
+    """Refuse an argument that is out of range or of another type."""
     for name, value in given.items():
-        fits, wanted = RULES[name]
+        fits, wanted = CHECKS[name]
         if not fits(value):
             raise ValueError(f'{family}: {name}={value!r} must be {wanted}')
 
@@ -99,8 +99,8 @@ def is_init_cfg(value: Any) -> bool:
 
 
 FLAG = (is_flag, 'True or False')
-# What an argument has to be: a test, and the same in words.
-RULES = {
+# Argument -> a test of its value, and what the value must be.
+CHECKS = {
     'in_channels': (
         lambda n: is_whole(n) and n > 0,
         'the number of channels of an image, a whole number from 1 on',
@@ -141,7 +141,7 @@ def check_indices(
 
 
 def check_frozen(family: str, frozen_stages: int, depth: int) -> None:
-    """Stop if frozen_stages names a stage that is not built."""
+    """Refuse a frozen_stages that names a stage that is not built."""
     if not (is_whole(frozen_stages) and -1 <= frozen_stages <= depth):
         raise ValueError(
             f'{family}: frozen_stages={frozen_stages!r} is not in -1..{depth}'

@@ -2,15 +2,12 @@
 
 from typing import Any
 
+from mmengine.registry import MODELS
+
 from ...checkpoints import load_pretrained
 from ...checkpoints.zoo import ZOO
 from ...families import FAMILIES, split_name
-from .mpvit import MPViT
-from .pvt import PVT
-from .pvt_v2 import PVTv2
 from .pyramid import Pyramid
-
-CLASSES = {'PVT': PVT, 'PVTv2': PVTv2, 'MPViT': MPViT}
 
 
 def build_backbone(
@@ -40,7 +37,7 @@ def build_backbone(
             'pvt_v2_b2'
         )
     family, arch = found
-    model = CLASSES[FAMILIES[family].backbone](arch, **options)
+    model = MODELS.get(FAMILIES[family].backbone)(arch, **options)
     if pretrained:
         file = name if pretrained is True else pretrained
         load_pretrained(model, f'pvt://{file}' if file in ZOO else file)

@@ -64,9 +64,6 @@ class Path(nn.Module):
         hidden: channels inside the feed-forward network.
         drop_paths: drop path rate of each block.
         with_cp: recompute each block in the backward pass.
-
-    Shape:
-        (B, C, H, W) -> (B, C, H, W)
     """
 
     def __init__(
@@ -90,6 +87,7 @@ class Path(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)"""
         size = tuple(x.shape[2:])
         x = self.blocks(to_tokens(x), size, self.cpe, self.crpe)
         return to_map(x, size)
@@ -107,9 +105,6 @@ class MPViTStage(nn.Module):
         paths: one encoder per embedding.
         norm: makes the norm layers.
         stride: of the first embedding.
-
-    Shape:
-        (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
     """
 
     def __init__(
@@ -130,6 +125,7 @@ class MPViTStage(nn.Module):
         self.aggregate = ConvNorm(dim * (1 + len(paths)), channels, norm)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))"""
         maps = []
         for embed in self.embeds:
             x = embed(x)

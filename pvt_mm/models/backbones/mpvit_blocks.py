@@ -1,4 +1,4 @@
-"""What MPViT's stages are made of: convolutions, positions, attention."""
+"""Parts of MPViT's stages: convolutions, positions, attention."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -58,9 +58,6 @@ class ConvNorm(nn.Module):
         stride: distance of two windows.
         groups: of the convolution.
         act: whether Hardswish follows.
-
-    Shape:
-        (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
     """
 
     def __init__(
@@ -93,15 +90,12 @@ class ConvNorm(nn.Module):
         init_conv(self.conv, groups)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))"""
         return self.act(self.bn(self.conv(x)))
 
 
 class SeparableEmbed(nn.Module):
-    """Depthwise 3x3, then pointwise convolution, batch norm, Hardswish.
-
-    Shape:
-        (B, C, H, W) -> (B, C, ceil(H / stride), ceil(W / stride))
-    """
+    """Depthwise 3x3, then pointwise convolution, batch norm, Hardswish."""
 
     def __init__(self, dim: int, norm: Norm, stride: int) -> None:
         super().__init__()
@@ -113,11 +107,12 @@ class SeparableEmbed(nn.Module):
             init_conv(conv, groups=1)  # the official code ignores them here
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, ceil(H / stride), ceil(W / stride))"""
         return self.act(self.bn(self.pwconv(self.dwconv(x))))
 
 
 class LocalPath(nn.Module):
-    """Residual bottleneck for local features: a map to one of its shape."""
+    """Residual bottleneck for local features (section 3.3)."""
 
     def __init__(self, dim: int, norm: Norm) -> None:
         super().__init__()
@@ -126,21 +121,19 @@ class LocalPath(nn.Module):
         self.conv3 = ConvNorm(dim, dim, norm, act=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)"""
         return x + self.conv3(self.conv2(self.conv1(x)))
 
 
 class ConvPosition(nn.Module):
-    """Convolutional position encoding (CoaT, section 3.3).
-
-    Shape:
-        tokens (B, N, C) with size (H, W) -> (B, N, C)
-    """
+    """Convolutional position encoding (CoaT, section 3.3)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
+        """Tokens (B, N, C) with size (H, W) -> (B, N, C)"""
         return x + to_tokens(self.proj(to_map(x, size)))
 
 
@@ -149,10 +142,6 @@ class ConvRelativePosition(nn.Module):
 
     The values pass a depthwise convolution whose window grows over the
     heads, then weigh the queries.
-
-    Shape:
-        q and v (B, N, C), channels ordered by head, with size (H, W) ->
-        (B, N, C)
     """
 
     def __init__(self, dim: int) -> None:
@@ -164,6 +153,7 @@ class ConvRelativePosition(nn.Module):
         )
 
     def forward(self, q: Tensor, v: Tensor, size: Size) -> Tensor:
+        """Q and v (B, N, C), channels ordered by head -> (B, N, C)"""
         parts = to_map(v, size).split(self.splits, dim=1)
         parts = [
             conv(part) for conv, part in zip(self.convs, parts, strict=True)
@@ -176,10 +166,6 @@ class FactorizedAttention(nn.Module):
 
     A softmax over the tokens of K gives K^T V, one small matrix per head, to
     which each query is multiplied.
-
-    Shape:
-        x (B, N, C) with size (H, W) and the encoder's relative position
-        encoding -> (B, N, C)
 
     Raises:
         ValueError: dim is not a multiple of the 8 heads.
@@ -199,6 +185,7 @@ class FactorizedAttention(nn.Module):
     def forward(
         self, x: Tensor, size: Size, crpe: ConvRelativePosition
     ) -> Tensor:
+        """(B, N, C) with the encoder's position encoding -> (B, N, C)"""
         return self.mix(self.qkv(x), size, crpe)
 
     def mix(
@@ -210,11 +197,11 @@ class FactorizedAttention(nn.Module):
         q, k, v = (
             t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in (q, k, v)
         )  # (B, heads, N, C / heads)
-        x = (q @ recomputed(learn, k, v)).transpose(1, 2).flatten(2)
+        x = (q @ recomputed(key_value, k, v)).transpose(1, 2).flatten(2)
         return self.proj(self.scale * x + position)
 
 
-def learn(k: Tensor, v: Tensor) -> Tensor:
+def key_value(k: Tensor, v: Tensor) -> Tensor:
     """K^T V: twice (B, heads, N, D) -> (B, heads, D, D)"""
     return k.softmax(dim=2).transpose(2, 3) @ v
 
@@ -234,6 +221,7 @@ class PositionedBlock(Block):
         cpe: ConvPosition,
         crpe: ConvRelativePosition,
     ) -> Tensor:
+        """(B, N, C) with the encoder's two position encodings -> (B, N, C)"""
         x = cpe(x, size)
         qkv = recomputed(self.project, x)
         x = x + self.drop_path(self.attn.mix(qkv, size, crpe))

@@ -61,9 +61,6 @@ class PVTStage(nn.Module):
         grid: side of the square grid the positions are learnt on.
         class_rows: rows of the position embedding before those of the grid;
             the official stage 4 always has one, for the class token.
-
-    Shape:
-        (B, C, H, W) -> (B, C', H // stride, W // stride)
     """
 
     def __init__(
@@ -100,6 +97,7 @@ class PVTStage(nn.Module):
         return to_tokens(F.interpolate(table, size, mode='bilinear'))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H // stride, W // stride)"""
         x, size = self.patch_embed(x)
         x = self.blocks(x + self.positions(size), size)
         return to_map(x, size)
@@ -111,11 +109,7 @@ class PVTStage(nn.Module):
 
 
 class ClassTokenStage(PVTStage):
-    """Last stage of the classifier: a map to its class token.
-
-    Shape:
-        (B, C, H, W) -> (B, C', 1, 1), normed
-    """
+    """Last stage of the classifier: a map to its class token."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -125,6 +119,7 @@ class ClassTokenStage(PVTStage):
         nn.init.trunc_normal_(self.cls_token, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', 1, 1), normed"""
         x, size = self.patch_embed(x)
         token = self.cls_token + self.pos_embed[:, : self.class_rows]
         x = x + self.positions(size)

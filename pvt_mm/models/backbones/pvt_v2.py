@@ -59,9 +59,6 @@ class PVTv2Stage(nn.Module):
         patch_embed: from the map to tokens.
         blocks: over these tokens.
         dim: channels C' of a token.
-
-    Shape:
-        (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
     """
 
     def __init__(
@@ -73,6 +70,7 @@ class PVTv2Stage(nn.Module):
         self.norm = LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))"""
         x, size = self.patch_embed(x)
         return to_map(self.norm(self.blocks(x, size)), size)
 

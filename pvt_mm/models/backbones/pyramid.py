@@ -1,4 +1,4 @@
-"""What every pyramid backbone does: image -> maps of falling size."""
+"""Base class of the backbones: image -> feature maps of falling size."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +28,7 @@ class Pyramid(BaseModule):
             (no gradient, evaluation mode); -1 freezes nothing.
         norm_eval: keep batch norms in evaluation mode during training.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` loads published
-            weights of any known dialect and stops unless all came
+            weights of any known checkpoint format and requires all of them
             (``allow_partial=True`` turns that into a warning).
 
     Attributes:
@@ -112,6 +112,7 @@ class Pyramid(BaseModule):
             load_pretrained(self, **options)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(B, C, H, W) -> a map (B, C', H / stride, W / stride) per index"""
         self.check(x)
         maps = []
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
@@ -123,7 +124,7 @@ class Pyramid(BaseModule):
         return tuple(maps[i].contiguous() for i in self.out_indices)
 
     def check(self, x: Tensor) -> None:
-        """Stop at images that this network cannot take.
+        """Refuse images that this network cannot take.
 
         Raises:
             InputError: the sentence says what it can take.

@@ -24,6 +24,7 @@ class LabelledPreprocessor(ImgDataPreprocessor):
     """
 
     def forward(self, data: dict, training: bool = False) -> dict:
+        """Images (B, C, H, W) of bytes -> normalised, with their labels."""
         data = super().forward(data, training)
         return {'inputs': data['inputs'], 'labels': data['labels']}
 
@@ -36,7 +37,7 @@ class MixingPreprocessor(LabelledPreprocessor):
         num_classes: of the labels.
         mixup: alpha of mixup's Beta distribution (arXiv:1710.09412).
         cutmix: alpha of CutMix's (arXiv:1905.04899); each batch has one of
-            the two, by the toss of a coin.
+            the two, at random.
         erase: chance of an image to lose a rectangle to noise
             (arXiv:1708.04896).
         kwargs: see mmengine's ImgDataPreprocessor.
@@ -60,6 +61,7 @@ class MixingPreprocessor(LabelledPreprocessor):
         self.mixup, self.cutmix = mixup, cutmix
 
     def forward(self, data: dict, training: bool = False) -> dict:
+        """Likewise; in training labels (B,) -> shares (B, num_classes)."""
         data = super().forward(data, training)
         if not training:
             return data

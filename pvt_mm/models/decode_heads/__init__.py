@@ -1,4 +1,4 @@
-"""Heads that the OpenMMLab libraries do not have; these need mmseg."""
+"""Decode heads that mmseg does not have; they need mmseg."""
 
 from .concat_fusion_head import ConcatFusionHead
 

@@ -1,4 +1,4 @@
-"""A pyramid of maps -> class scores, fused by concatenation alone."""
+"""Decode head that fuses a pyramid of feature maps by concatenation."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -22,9 +22,6 @@ class PyramidPool(nn.Module):
     Args:
         dim: channels C of the map, a multiple of four.
         conv: makes the convolutions.
-
-    Shape:
-        (B, C, H, W) -> (B, C, H, W)
     """
 
     def __init__(self, dim: int, conv: Conv) -> None:
@@ -44,6 +41,7 @@ class PyramidPool(nn.Module):
         self.fuse = conv(2 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)"""
         size = x.shape[2:]
         return self.fuse(
             torch.cat([x, *(resize(pool(x), size) for pool in self.pools)], 1)
@@ -105,6 +103,7 @@ class ConcatFusionHead(BaseDecodeHead):
         self.classify_first = classify_first
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Maps (B, Ci, Hi, Wi) -> scores (B, num_classes, H / 4, W / 4)"""
         *finer, last = self._transform_inputs(inputs)
         outs = [self.pool(last)]
         for x, lateral, fuse in zip(

@@ -1,4 +1,4 @@
-"""Parts that two or more families share; they need torch only."""
+"""Layers that two or more families share; they need torch only."""
 
 from .attention import PooledReduction, ReducedAttention, strided_reduction
 from .block import Block, Blocks, LayerNorm

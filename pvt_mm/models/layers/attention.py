@@ -8,11 +8,12 @@ from .tokens import Size, to_map, to_tokens
 
 
 class KeepAll(nn.Module):
-    """No reduction: (B, N, C) -> (B, N, C)"""
+    """No reduction: every token is a key."""
 
     smallest = 1  # side of the smallest grid, in tokens
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
+        """(B, N, C) -> (B, N, C)"""
         return x
 
 
@@ -23,9 +24,6 @@ class StridedReduction(nn.Module):
         dim: channels C of a token.
         ratio: tokens per key along each side; rows and columns beyond the
             last whole cell are dropped, as in the official code.
-
-    Shape:
-        (B, N, C) with size (H, W) -> (B, (H // ratio) * (W // ratio), C)
     """
 
     def __init__(self, dim: int, ratio: int) -> None:
@@ -35,6 +33,7 @@ class StridedReduction(nn.Module):
         self.norm = nn.LayerNorm(dim)  # eps 1e-5, unlike the blocks' 1e-6
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
+        """(B, N, C), size (H, W) -> (B, (H // ratio) * (W // ratio), C)"""
         return self.norm(to_tokens(self.conv(to_map(x, size))))
 
 
@@ -58,6 +57,7 @@ class PooledReduction(nn.Module):
         self.act = nn.GELU()
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
+        """(B, N, C), size (H, W) -> (B, 49, C)"""
         x = self.conv(self.pool(to_map(x, size)))
         return self.act(self.norm(to_tokens(x)))
 
@@ -96,6 +96,7 @@ class ReducedAttention(nn.Module):
         self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
+        """(B, N, C), size (H, W) -> (B, N, C)"""
         q = self.q(x)
         k, v = self.kv(self.reduction(x, size)).chunk(2, -1)
         q, k, v = (

@@ -40,12 +40,13 @@ class Block(nn.Module):
         self.mlp = mlp
 
     def forward(self, x: Tensor, size: Size, *shared: nn.Module) -> Tensor:
+        """(B, N, C), size (H, W) -> (B, N, C)"""
         x = x + self.drop_path(self.attn(self.norm1(x), size, *shared))
         return x + self.drop_path(self.mlp(self.norm2(x), size))
 
 
 class Blocks(nn.ModuleList):
-    """Blocks one after the other: (B, N, C) -> (B, N, C)
+    """Blocks one after the other.
 
     Args:
         blocks: modules called with (x, size, *shared).
@@ -60,6 +61,7 @@ class Blocks(nn.ModuleList):
         self.with_cp = with_cp
 
     def forward(self, x: Tensor, size: Size, *shared: nn.Module) -> Tensor:
+        """(B, N, C), size (H, W) -> (B, N, C)"""
         recompute = self.with_cp and torch.is_grad_enabled()
         for block in self:
             if recompute:

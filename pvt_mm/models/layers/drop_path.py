@@ -23,6 +23,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, ...)"""
         if self.rate == 0 or not self.training:
             return x
         keep = 1 - self.rate
@@ -30,6 +31,7 @@ class DropPath(nn.Module):
         return x * mask.bernoulli_(keep).div_(keep)
 
     def extra_repr(self) -> str:
+        """The rate, for ``print(model)``."""
         return f'rate={self.rate:.4g}'
 
 

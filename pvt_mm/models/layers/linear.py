@@ -1,10 +1,10 @@
 """Linear layers with the fastest float32 product on the CPU.
 
-PyTorch gives float32 products on the CPU to MKL, which leaves AVX-512 unused
+PyTorch gives float32 products on the CPU to MKL, which does not use AVX-512
 on processors that are not Intel's; oneDNN, which comes with PyTorch too, uses
 it everywhere (measured on one core of an AMD EPYC of 2024: 221 against 97
 GFLOP/s). PyTorch's own compiler calls the same operator. Without AVX-512 MKL
-is the faster one (two cores of an AMD EPYC of 2021: 140 against 165).
+is faster (two cores of an AMD EPYC of 2021: 140 against 165).
 """
 
 import torch
@@ -22,7 +22,7 @@ class OneDnnLinear(torch.autograd.Function):
     """x @ weight.T + bias, forward and backward by oneDNN.
 
     Args:
-        read: whether anybody reads the result; else it has no meaning.
+        read: whether the result is used; if not, it is not computed.
 
     Shape:
         x (N, K), weight (M, K), bias (M) or None -> (N, M)
@@ -32,16 +32,19 @@ class OneDnnLinear(torch.autograd.Function):
     def forward(
         x: Tensor, weight: Tensor, bias: Tensor | None, read: bool = True
     ) -> Tensor:
+        """(N, K) -> (N, M)"""
         if not read:
             return x.new_zeros(1, 1).expand(len(x), len(weight))
         return PRODUCT(x, weight, bias, 'none', [], '')
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
+        """Keep x and weight for the backward pass."""
         ctx.save_for_backward(*inputs[:2])
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """(N, M) -> gradients of x (N, K), weight (M, K) and bias (M)"""
         x, weight = ctx.saved_tensors
         needs = ctx.needs_input_grad
         product = OneDnnLinear.apply
@@ -79,14 +82,15 @@ def use_onednn(x: Tensor, weight: Tensor) -> bool:
 
 
 class Linear(nn.Linear):
-    """nn.Linear with the fastest product: (..., K) -> (..., M)"""
+    """nn.Linear with the fastest product."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., K) -> (..., M)"""
         return linear(x, self.weight, self.bias)
 
 
 class PointwiseConv(nn.Conv2d):
-    """1x1 convolution as a product of tokens: (B, C, H, W) -> (B, C', H, W)
+    """1x1 convolution, computed as a linear layer over tokens.
 
     PyTorch copies a channels-last map for it as if its window were larger.
     """
@@ -95,6 +99,7 @@ class PointwiseConv(nn.Conv2d):
         super().__init__(in_channels, channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H, W)"""
         if not use_onednn(x, self.weight):
             return super().forward(x)
         y = linear(to_tokens(x), self.weight.flatten(1), self.bias)

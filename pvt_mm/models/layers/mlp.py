@@ -14,6 +14,16 @@ from .tokens import Size
 BAND = 12 * 2**20
 
 
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory of large tensors for the next call.
+
+    glibc keeps freed blocks up to the largest size that it has seen freed,
+    and 32 MiB at most (mallopt(3), M_MMAP_THRESHOLD); what it gives back comes
+    again page by page, cleared. For processes of our own commands only.
+    """
+    torch.empty(2**25 - 2**16, dtype=torch.uint8)
+
+
 class Mlp(nn.Module):
     """Two linear layers with GELU between them.
 
@@ -32,6 +42,7 @@ class Mlp(nn.Module):
         self.fc2 = LastLinear(hidden, dim)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
+        """(B, N, C) -> (B, N, C)"""
         return self.fc2(self.act(self.fc1(x)))
 
 
@@ -62,6 +73,7 @@ class ConvMlp(nn.Module):
         self.fc2 = LastLinear(hidden, dim)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
+        """(B, N, C), size (H, W) -> (B, N, C)"""
         rows = self.band_height(x, size)
         x = x.unflatten(1, size)  # (B, H, W, C)
         if rows is None:

@@ -36,6 +36,7 @@ class PatchEmbed(nn.Module):
         self.norm = nn.LayerNorm(dim)  # eps 1e-5, unlike the blocks' 1e-6
 
     def forward(self, x: Tensor) -> tuple[Tensor, Size]:
+        """(B, in_channels, H, W) -> (B, N, C) and size (H', W')"""
         x = self.proj(x)
         return self.norm(to_tokens(x)), tuple(x.shape[2:])
 

@@ -1,4 +1,4 @@
-"""Less memory in training: what is cheap is computed twice, not kept."""
+"""Recompute what is cheap in the backward pass, to save memory."""
 
 import threading
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from ...compat import in_functorch_transform
 from .linear import Linear, OneDnnLinear, use_onednn
 
 
-class SecondTime(threading.local):
-    """While it is entered, results are computed for their inputs only.
+class Recomputing(threading.local):
+    """Context of a recomputation: its last result is not used.
 
     Each thread has its own, as the backward pass may have several.
     """
@@ -29,11 +29,11 @@ class SecondTime(threading.local):
         self.depth -= 1
 
 
-SECOND_TIME = SecondTime()
+RECOMPUTING = Recomputing()
 
 
 def recomputed(function: Callable[..., Tensor], *args: Any) -> Tensor:
-    """Call, and again in the backward pass, so that only args are kept.
+    """Call a function, and again in the backward pass: only args are kept.
 
     Nothing random may happen inside. PyTorch's compiler plans memory
     itself, and transforms of torch.func know no checkpoints: they and what
@@ -50,18 +50,19 @@ def recomputed(function: Callable[..., Tensor], *args: Any) -> Tensor:
         *args,
         use_reentrant=False,
         preserve_rng_state=False,
-        context_fn=lambda: (nullcontext(), SECOND_TIME),
+        context_fn=lambda: (nullcontext(), RECOMPUTING),
     )
 
 
 class LastLinear(Linear):
-    """A linear layer that ends what is recomputed: (..., K) -> (..., M)
+    """The last linear layer of what is recomputed: (..., K) -> (..., M)
 
-    The second time nobody reads its result, so the product is left out.
+    A recomputation does not use its result, so the product is left out.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (SECOND_TIME.depth and use_onednn(x, self.weight)):
+        """(..., K) -> (..., M)"""
+        if not (RECOMPUTING.depth and use_onednn(x, self.weight)):
             return super().forward(x)
         y = OneDnnLinear.apply(x.flatten(0, -2), self.weight, self.bias, False)
         return y.unflatten(0, x.shape[:-1])

@@ -1,10 +1,10 @@
-"""Between maps and tokens: the only place where one becomes the other.
+"""Reshape feature maps to tokens and back; no other file does.
 
 Tokens (B, N, C) and a channels-last map (B, C, H, W) share one memory
 layout, so neither direction copies. The order of the view operations
-matters: with batch 1, ``transpose`` before ``unflatten`` leaves a batch
+matters: with batch 1, ``transpose`` before ``unflatten`` makes a batch
 stride that PyTorch does not take for channels last, and its depthwise
-convolution then copies to and fro, at five times the cost.
+convolution then copies there and back, at five times the cost.
 """
 
 from torch import Tensor

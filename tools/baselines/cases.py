@@ -1,43 +1,23 @@
-"""What is measured beside what, and what it should reach."""
+"""The cases that are measured, and the goals for them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-US = 'ours'
-
-
-class Case(NamedTuple):
-    """Contestants that take turns on one image.
-
-    Args:
-        name: of the backbone.
-        size: height and width of the image.
-        task: 'inference' or 'training' (forward and backward).
-        who: names in contestants.MAKERS besides ours.
-        rounds: measured calls of each.
-        batch: images at a time.
-        precision: one of measure.PRECISIONS.
-    """
-
-    name: str
-    size: tuple[int, int]
-    task: str
-    who: tuple[str, ...] = ()
-    rounds: int = 5
-    batch: int = 1
-    precision: str = 'float32'
+from pvt_mm.benchmark.rows import Case, Row
+from pvt_mm.benchmark.variants import OURS
 
 
 class Goal(NamedTuple):
-    """How often faster than a contestant, or how many MiB at most.
+    """A bound on the speed or the memory of one case.
 
     Args:
         name: of the backbone.
         size: of the image.
         task: as in Case.
-        field: 'speed', how often faster we are than ``who``; 'memory', the
-            MiB that ``who`` keeps for the backward pass; 'share', our MiB
-            as a part of those of ``who``.
-        who: a contestant.
+        field: 'speed', how often faster ours is than ``model``; 'memory',
+            the MiB that ``model`` saves for the backward pass; 'share', our
+            MiB as a part of those of ``model``.
+        model: name of a variant or baseline.
         bound: at least this speed, at most this memory or share.
     """
 
@@ -45,17 +25,42 @@ class Goal(NamedTuple):
     size: tuple[int, int]
     task: str
     field: str
-    who: str
+    model: str
     bound: float
+
+    def measured(self, rows: Sequence[Row]) -> float | None:
+        """The value in the measurements; None if it is not there."""
+        found = {
+            row.model: row
+            for row in rows
+            if (row.name, (row.height, row.width), row.task) == self[:3]
+            and (row.batch, row.precision) == (1, 'float32')
+        }
+        if not {self.model, OURS} <= set(found):
+            return None
+        ours, other = found[OURS], found[self.model]
+        if self.field == 'speed':
+            return other.seconds / ours.seconds
+        if self.field == 'memory':
+            return other.saved
+        return ours.saved / other.saved
+
+    def met(self, value: float) -> bool:
+        """Whether a measured value is on the right side of the bound."""
+        if self.field == 'speed':
+            return value >= self.bound
+        return value <= self.bound
 
 
 BIG, SQUARE = (800, 1344), (512, 512)
-B2_PEERS = ('timm', 'transformers', 'mmdet')
+B2_BASELINES = ('timm', 'transformers', 'mmdet')
 
 CASES = (
-    Case('pvt_v2_b2', SQUARE, 'inference', (*B2_PEERS, 'ours compiled'), 9),
-    Case('pvt_v2_b2', SQUARE, 'training', (*B2_PEERS, 'ours with_cp')),
-    Case('pvt_v2_b2', BIG, 'inference', B2_PEERS),
+    Case(
+        'pvt_v2_b2', SQUARE, 'inference', (*B2_BASELINES, 'ours compiled'), 9
+    ),
+    Case('pvt_v2_b2', SQUARE, 'training', (*B2_BASELINES, 'ours with_cp')),
+    Case('pvt_v2_b2', BIG, 'inference', B2_BASELINES),
     Case(
         *('pvt_v2_b2', BIG, 'training'),
         ('timm', 'mmdet', 'ours with_cp'),  # transformers: 16 GiB and more

@@ -1,4 +1,4 @@
-"""A torchvision that timm can import where there is none to install."""
+"""Import timm where no torchvision is installed."""
 
 import sys
 from collections.abc import Iterator
@@ -26,25 +26,27 @@ class AnyModule(ModuleType):
         return getattr(AnyClass('Any', (), {}), name)
 
 
-class StandIn(MetaPathFinder, Loader):
-    """Finds torchvision, which timm imports and these models do not use."""
+class StubFinder(MetaPathFinder, Loader):
+    """Finds a stub of torchvision, which timm's PVT v2 does not call."""
 
     def find_spec(self, name: str, *args: object) -> ModuleSpec | None:
+        """Its spec, if the name is torchvision or below it."""
         if name.split('.')[0] == 'torchvision':
             return ModuleSpec(name, self, is_package=True)
         return None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """An AnyModule."""
         return AnyModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing to run."""
+        """A stub has no code."""
 
 
 @contextmanager
-def torchvision_stand_in() -> Iterator[None]:
-    """Only what is imported inside sees a torchvision; a real one stays."""
-    finder = StandIn()
+def stub_torchvision() -> Iterator[None]:
+    """Imports inside find a stub of torchvision, unless it is installed."""
+    finder = StubFinder()
     sys.meta_path.append(finder)
     try:
         yield

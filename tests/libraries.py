@@ -1,13 +1,12 @@
-"""The same backbones in other libraries: what our converters are held to."""
+"""The same backbones in other libraries, which our converters must equal."""
 
 import re
 from collections.abc import Mapping
 
 import golden
 import torch
+from baselines.torchvision_stub import stub_torchvision
 from torch import Tensor, nn
-
-from pvt_mm.benchmark.baselines.torchvision_stub import torchvision_stand_in
 
 # PVT v2: depths, dims and what else differs from the defaults.
 TRANSFORMERS_V2 = {
@@ -49,7 +48,7 @@ def official_eps(model: nn.Module, *loose: str) -> nn.Module:
 
 def timm_classifier(arch: str) -> nn.Module:
     """timm's PVT v2 with its head of 1000 classes."""
-    with torchvision_stand_in():
+    with stub_torchvision():
         from timm.models import pvt_v2
     return fill(getattr(pvt_v2, f'pvt_v2_{arch}')())
 

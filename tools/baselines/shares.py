@@ -1,8 +1,6 @@
-"""Where the time of our backbones goes, operation by operation."""
+"""Profile our backbones: the share of each kind of operation."""
 
-import csv
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -14,13 +12,11 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from .baselines.build import enter
-from .cases import US, Case
-from .measure import run
-from .report import markdown
-from .rows import write_rows
+from pvt_mm.benchmark.measure import run
+from pvt_mm.benchmark.rows import Case, table
+from pvt_mm.benchmark.variants import build
 
-# Kind of work: beginnings of the names of PyTorch's operators.
+# Kind of operation: beginnings of the names of PyTorch's operators.
 KINDS = {
     'products': ('mm', 'addmm', 'bmm', 'baddbmm', '_linear_pointwise'),
     'convolutions': (
@@ -51,7 +47,7 @@ COUNTED = {
 
 
 class Share(NamedTuple):
-    """One kind of work in one call of our backbone.
+    """One kind of operation in one call of our backbone.
 
     Args:
         name, height, width, task: as in Case.
@@ -73,22 +69,23 @@ class Share(NamedTuple):
 
 
 def kind_of(operator: str) -> str:
-    """The kind of work of an operator such as 'aten::addmm'."""
+    """The kind of an operator such as 'aten::addmm'."""
     name = operator.partition('::')[2].partition('.')[0]
     return next((k for k, v in KINDS.items() if name.startswith(v)), OTHER)
 
 
-def shares(case: Case) -> list[Share]:
-    """Profile our contestant of a case on the CPU, largest part first."""
-    model = enter(case.name, [US], 'cpu')[US]
+def profile_case(case: Case) -> list[Share]:
+    """Profile our backbone of a case on the CPU, largest share first."""
+    torch.manual_seed(0)
+    model = build(case.name)
     image = torch.randn(case.batch, 3, *case.size)
     run(model, image, case.task)
     with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
         run(model, image, case.task)
     run(model, image, case.task)
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
         run(model, image, case.task)
-    found = tally(seen.key_averages())
+    found = seconds_by_kind(profiler.key_averages())
     flops: dict[str, float] = dict.fromkeys(found, 0)
     for operator, count in counter.get_flop_counts()['Global'].items():
         kind = kind_of(str(operator).replace('.', '::', 1))
@@ -104,8 +101,8 @@ def shares(case: Case) -> list[Share]:
     ]
 
 
-def tally(events: Iterable[FunctionEventAvg]) -> dict[str, float]:
-    """Seconds of each kind."""
+def seconds_by_kind(events: Iterable[FunctionEventAvg]) -> dict[str, float]:
+    """Seconds of each kind of operation."""
     found: dict[str, float] = {}
     for event in events:
         kind = kind_of(event.key)
@@ -116,34 +113,16 @@ def tally(events: Iterable[FunctionEventAvg]) -> dict[str, float]:
 def shares_table(found: Sequence[Share]) -> str:
     """A row per case, a column per kind: per cent and GFLOP/s."""
     kinds = [*KINDS, OTHER]
-    lines = [('backbone', 'image', 'task', *kinds)]
-    lines.append(('---',) * len(lines[0]))
+    lines = []
     for case in dict.fromkeys(s[:4] for s in found):
         cells = {s.kind: cell(s) for s in found if s[:4] == case}
         name, height, width, task = case
         values = (cells.get(kind, '') for kind in kinds)
         lines.append((name, f'{height} x {width}', task, *values))
-    return markdown(lines)
+    return table(('backbone', 'image', 'task', *kinds), lines)
 
 
 def cell(share: Share) -> str:
     """Per cent of the call, with the speed where it was counted."""
     speed = f' ({share.gflops:.0f} GFLOP/s)' if share.gflops else ''
     return f'{100 * share.share:.0f} %{speed}'
-
-
-def write_shares(path: Path, found: Iterable[Share]) -> None:
-    """Keep them as csv."""
-    write_rows(path, found, Share._fields)
-
-
-def read_shares(path: Path) -> list[Share]:
-    """What was kept."""
-    with open(path, newline='') as file:
-        rows = list(csv.reader(file))[1:]
-    return [
-        Share(
-            *(name, int(height), int(width), task, kind), *map(float, numbers)
-        )
-        for name, height, width, task, kind, *numbers in rows
-    ]

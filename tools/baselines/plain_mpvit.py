@@ -1,6 +1,6 @@
-"""MPViT in the usual way, the yardstick for ours.
+"""MPViT in the usual way, a baseline for ours.
 
-Maps in PyTorch's standard layout, copied to tokens and back around every
+Maps are in PyTorch's standard layout, copied to tokens and back around every
 encoding; products of the attention as einsum (CoaT, arXiv:2104.06399,
 sections 3.2 and 3.3); PyTorch's own linear layers. Written from the papers;
 weights and results are those of :class:`MPViT`.
@@ -9,16 +9,16 @@ weights and results are those of :class:`MPViT`.
 import torch
 from torch import Tensor, nn
 
-from ...models.backbones import MPViT
-from ...models.backbones.mpvit import Path
-from ...models.backbones.mpvit_blocks import (
+from pvt_mm.models.backbones import MPViT
+from pvt_mm.models.backbones.mpvit import Path
+from pvt_mm.models.backbones.mpvit_blocks import (
     HEADS,
     ConvPosition,
     ConvRelativePosition,
     FactorizedAttention,
     PositionedBlock,
 )
-from ...models.layers import Block, Linear, PointwiseConv, Size
+from pvt_mm.models.layers import Block, Linear, PointwiseConv, Size
 
 
 class PlainPosition(nn.Module):
@@ -29,6 +29,7 @@ class PlainPosition(nn.Module):
         self.proj = ours.proj
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
+        """(B, N, C) -> (B, N, C)"""
         x = x.transpose(1, 2).reshape(len(x), -1, *size)
         x = self.proj(x) + x
         return x.flatten(2).transpose(1, 2)
@@ -43,6 +44,7 @@ class PlainRelativePosition(nn.Module):
         self.convs = ours.convs
 
     def forward(self, q: Tensor, v: Tensor, size: Size) -> Tensor:
+        """q, v (B, heads, N, C / heads) -> the same shape"""
         v = v.transpose(2, 3).reshape(len(v), -1, *size)
         parts = v.split(self.splits, dim=1)
         parts = [
@@ -64,6 +66,7 @@ class PlainAttention(nn.Module):
     def forward(
         self, x: Tensor, size: Size, crpe: PlainRelativePosition
     ) -> Tensor:
+        """(B, N, C) -> (B, N, C)"""
         qkv = self.qkv(x).reshape(*x.shape[:2], 3, HEADS, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         context = torch.einsum('bhnk,bhnv->bhkv', k.softmax(dim=2), v)
@@ -82,17 +85,19 @@ class PlainBlock(PositionedBlock):
         cpe: PlainPosition,
         crpe: PlainRelativePosition,
     ) -> Tensor:
+        """(B, N, C) -> (B, N, C)"""
         return Block.forward(self, cpe(x, size), size, crpe)
 
 
 class PlainPath(nn.Module):
-    """Encoder of one path: a map to a map."""
+    """Encoder of one path, map to map."""
 
     def __init__(self, ours: Path) -> None:
         super().__init__()
         self.cpe, self.crpe, self.blocks = ours.cpe, ours.crpe, ours.blocks
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)"""
         size = tuple(x.shape[2:])
         x = x.flatten(2).transpose(1, 2)
         x = self.blocks(x, size, self.cpe, self.crpe)
@@ -103,7 +108,7 @@ class PlainMPViT(nn.Module):
     """An MPViT with the parts above: image -> maps.
 
     Args:
-        ours: gives the weights; it is taken apart.
+        ours: gives the weights; its modules are reused.
     """
 
     def __init__(self, ours: MPViT) -> None:
@@ -112,6 +117,7 @@ class PlainMPViT(nn.Module):
         self.stem, self.stages = ours.stem, ours.stages
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> maps (B, C, H/s, W/s)"""
         maps = []
         x = self.stem(x)
         for stage in self.stages:
@@ -128,7 +134,7 @@ PARTS = {
 }
 
 
-# Others keep their parameters and get another forward.
+# These keep their parameters and get another forward.
 CLASSES = {
     Linear: nn.Linear,
     PointwiseConv: nn.Conv2d,
@@ -137,7 +143,7 @@ CLASSES = {
 
 
 def replace(module: nn.Module) -> None:
-    """Put plain parts in the place of ours, the innermost first."""
+    """Replace our modules by plain ones, the innermost first."""
     for name, child in module.named_children():
         replace(child)
         if type(child) in PARTS:

@@ -1,4 +1,4 @@
-"""What is exported: a backbone by its name, or the model of a config."""
+"""Build the model to export: a backbone by name, or a config's model."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ from ..models.backbones import Pyramid
 from ..models.backbones.build import build_backbone
 from .program import SMALLEST, quiet
 
-# What the published weights were trained with, in RGB order.
+# Mean and std that the published weights were trained with, RGB.
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 MAPS = 'feature maps, finest first'
 HEADLESS = (
@@ -29,16 +29,16 @@ HEADLESS = (
 )
 
 
-class Subject(NamedTuple):
-    """A model for inference and what its file says of it.
+class Target(NamedTuple):
+    """A model for inference and the metadata of its file.
 
-    Args:
+    Attributes:
         model: image (B, C, H, W) -> a tensor or several.
         backbone: of that model.
         outputs: a name per result.
-        about: by name, what belongs into the file.
-        remarks: what the user should know.
-        smallest: height and width of images, where they may be any.
+        about: metadata of the file.
+        remarks: lines to print.
+        smallest: height and width in pixels, where any size is allowed.
     """
 
     model: nn.Module
@@ -50,10 +50,11 @@ class Subject(NamedTuple):
 
 
 class Parts(nn.Module):
-    """Backbone, neck and the head of a segmentor, as far as there are any.
+    """Backbone, neck (if any) and decode head (if any) of a model.
 
-    Shape:
-        image (B, C, H, W) -> maps; with a head, logits (B, classes, H, W)
+    Args:
+        model: of mmdet or mmseg.
+        head: decode head of a segmentor; None to get the maps.
     """
 
     def __init__(self, model: nn.Module, head: nn.Module | None) -> None:
@@ -63,6 +64,7 @@ class Parts(nn.Module):
         self.head = head
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """(B, C, H, W) -> maps, or logits (B, classes, H, W)"""
         maps = self.backbone(image)
         maps = tuple(self.neck(maps)) if self.neck else maps
         if self.head is None:
@@ -75,8 +77,8 @@ class Parts(nn.Module):
         )
 
 
-def subject(target: str, weights: str | None) -> Subject:
-    """Build what the command line names.
+def load_target(target: str, weights: str | None) -> Target:
+    """Build the model that the command line names.
 
     Args:
         target: name of a backbone, a config file or the name of one of ours.
@@ -102,8 +104,8 @@ def subject(target: str, weights: str | None) -> Subject:
     return found._replace(about=about, smallest=smallest)
 
 
-def coarsest(found: Subject) -> int:
-    """Stride of the coarsest map: a neck may go on where a backbone ends."""
+def coarsest(found: Target) -> int:
+    """Stride of the coarsest map, which may be one that a neck adds."""
     side = 4 * SMALLEST
     image = torch.zeros(1, found.backbone.in_channels, side, side)
     with torch.no_grad():
@@ -112,18 +114,26 @@ def coarsest(found: Subject) -> int:
     return max([side // y.shape[-1] for y in maps if y.dim() == 4], default=1)
 
 
-def of_arch(name: str, weights: str | None) -> Subject:
-    """A backbone alone."""
+def of_arch(name: str, weights: str | None) -> Target:
+    """A backbone alone.
+
+    Raises:
+        UsageError: there is no such arch.
+    """
     try:
         model = build_backbone(name, weights)
     except ValueError as error:
         raise UsageError(str(error)) from error
     about = {**IMAGENET, 'channels': 'RGB', 'output': MAPS}
-    return Subject(model, model, map_names(model.strides), about, [])
+    return Target(model, model, map_names(model.strides), about, [])
 
 
-def of_config(cfg: Config, name: str, weights: str | None) -> Subject:
-    """The model of a config, as far as it can be exported."""
+def of_config(cfg: Config, name: str, weights: str | None) -> Target:
+    """The model of a config, of a detector backbone and neck only.
+
+    Raises:
+        UsageError: its backbone is none of this package.
+    """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     with building(cfg, name), quiet():
         model = MODELS.build(cfg.model)
@@ -146,16 +156,16 @@ def of_config(cfg: Config, name: str, weights: str | None) -> Subject:
     else:
         parts, names = model, ['logits']
         about.update(output='logits')
-    return Subject(parts, model.backbone, names, about, remarks)
+    return Target(parts, model.backbone, names, about, remarks)
 
 
-def map_names(marks: Iterable[int]) -> list[str]:
-    """A name per map."""
-    return [f'map_{mark}' for mark in marks]
+def map_names(numbers: Iterable[int]) -> list[str]:
+    """(4, 8) -> ['map_4', 'map_8']"""
+    return [f'map_{number}' for number in numbers]
 
 
 def normalization(model: Mapping[str, Any]) -> dict[str, Any]:
-    """How the images of a config's model are normalized."""
+    """Mean, std and order of channels in a config's data_preprocessor."""
     cfg = model.get('data_preprocessor') or {}
     order = 'RGB' if cfg.get('bgr_to_rgb') else 'BGR'
     return {
@@ -166,7 +176,7 @@ def normalization(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def classes_of(cfg: Config) -> list[str]:
-    """The names of the classes, as the test data set knows them."""
+    """Names of the classes of the test data set; [] if there is none."""
     if not cfg.get('test_dataloader'):
         return []
     return list(lazy_metainfo(cfg).get('classes') or ())

@@ -1,0 +1,1 @@
+"""Read configs, change them from the command line, and know their keys."""

@@ -1,0 +1,26 @@
+"""Config files that import what earlier versions had elsewhere."""
+
+import pytest
+
+from pvt_mm.config.loading import load_config
+from pvt_mm.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ('module', 'fix'),
+    [
+        ('pvt_mm.heads', 'since pvt_mm 0.2 it is pvt_mm.models.decode_heads'),
+        ('pvt_mm.classification', 'it is pvt_mm.datasets and pvt_mm.evalua'),
+        ('pvt_mm.engine.hooks.saving', 'a run of pvt_mm 0.1 wrote this file'),
+        ('pvt_mm.data_check.skipped', 'give the config that it was made from'),
+        ('nowhere', 'python -m pvt_mm.doctor says what is missing'),
+    ],
+)
+def test_modules_that_moved_are_named_in_one_sentence(tmp_path, module, fix):
+    file = tmp_path / 'old.py'
+    file.write_text(f"custom_imports = dict(imports=['{module}'])\n")
+    with pytest.raises(UsageError) as said:
+        load_config(file)
+    text = str(said.value)
+    assert text.startswith(f'{file}: ') and '\n' not in text
+    assert module in text and fix in text

@@ -70,9 +70,10 @@ def test(argv: Sequence[str] | None = None) -> None:
     with building(cfg, args.config):
         runner = FaultTolerantRunner.from_cfg(cfg)
         changes.log()
-        check_dataset(cfg, runner.test_loop.dataloader.dataset)
-        if not args.no_data_check:
-            check_samples_of(runner, ('test',))
+        loops = {'test': runner.test_loop}
+        check_dataset(cfg, loops['test'].dataloader.dataset)
+    if not args.no_data_check:
+        check_samples_of(loops)
     check_fit(runner.model, cfg.load_from)
     runner.test()
 

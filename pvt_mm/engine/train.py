@@ -135,10 +135,11 @@ def train(argv: Sequence[str] | None = None) -> None:
         runner = runner_class.from_cfg(cfg)
         changes.log()
         check_channels(cfg.model, runner.model)
-        check_dataset(cfg, runner.train_loop.dataloader.dataset)
+        loops = {mode: getattr(runner, f'{mode}_loop') for mode in modes}
+        check_dataset(cfg, loops['train'].dataloader.dataset)
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-        if not args.no_data_check:
-            check_samples_of(runner, modes)
+    if not args.no_data_check:
+        check_samples_of(loops)
     if cfg.get('load_from'):
         check_fit(
             runner.model,

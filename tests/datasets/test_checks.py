@@ -882,6 +882,17 @@ def test_bug_of_a_transform_stops_training(
         assert ('in DataLoader worker process' in text) == workers
 
 
+@pytest.mark.parametrize('bug', range(3))
+def test_bug_of_a_transform_stops_the_checks_before_a_training(
+    coco, tmp_path, monkeypatch, bug
+):
+    step = dict(type='UserTransform', bug=bug)
+    file = write(user_config(coco, step), tmp_path / 'config.py')
+    argv = (file, '--work-dir', tmp_path / 'w')
+    said = stops(monkeypatch, BUGS[bug], training.train, *argv)
+    assert 'in user_bug\n' in said and 'in check_samples_of\n' in said
+
+
 @pytest.mark.parametrize('workers', [0, 1])
 @pytest.mark.parametrize('bug', range(3))
 def test_bug_of_a_transform_stops_check_dataset(

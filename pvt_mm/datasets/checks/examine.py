@@ -6,7 +6,6 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.runner import Runner
 
 from ...compat import dataset_metainfo
 from ...config.data_files import dataset_configs, metric_files, read_json
@@ -138,18 +137,17 @@ def check_annotations(cfg: Config, modes: Sequence[str]) -> None:
         stop_or_log(check_annotation_files(cfg, modes))
 
 
-def check_samples_of(runner: Runner, modes: Sequence[str]) -> None:
+def check_samples_of(loops: Mapping[str, Any]) -> None:
     """Check some samples of the built data sets before a run.
 
     Args:
-        runner: with its data loaders.
-        modes: which of 'train', 'val' and 'test' the run goes through.
+        loops: mmengine's loops by 'train', 'val' and 'test', as far as the
+            run goes through them.
 
     Raises:
         UsageError: a sample cannot be used, and must not be skipped.
     """
-    for mode in modes:
-        loop = getattr(runner, f'{mode}_loop')
+    for mode, loop in loops.items():
         found = check_samples(
             loop.dataloader.dataset, training=mode == 'train', images=BRIEF
         )

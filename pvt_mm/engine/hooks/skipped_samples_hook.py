@@ -45,7 +45,7 @@ class SkippedSamplesHook(Hook):
             raise SampleError(
                 f'{len(self.seen)} of {images} images could not be used, '
                 f'more than {self.at_most:.0%}; the last: {last}; '
-                'tools/check_dataset.py CONFIG names them all'
+                'pvt_mm check-dataset CONFIG names them all'
             )
 
     def after_train_epoch(self, runner) -> None:

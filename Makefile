@@ -1,4 +1,4 @@
-# Each target sets up what it needs; a second set-up only looks.
+# Each target sets up what it needs; a second call finds it and starts at once.
 # Variables: PYTHON=/path/to/python3.11, STACK=onedl (the maintained fork,
 # in .venv-onedl), and those of tools/set_up.py.
 
@@ -10,14 +10,14 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 .PHONY: help setup wheels train test test-slow benchmark lint doctor
 
 help:
-	@echo 'make train    train a detector on drawn images and show its AP'
-	@echo 'make test     run the tests'
-	@echo 'make test-slow  run those that take minutes'
-	@echo 'make setup    only set up .venv (the others do it too)'
-	@echo 'make wheels   put wheels for another environment into dist'
+	@echo 'make train      train a detector on drawn images and print its AP'
+	@echo 'make test       run the tests'
+	@echo 'make test-slow  run the tests that take minutes'
+	@echo 'make setup      only set up .venv (the others do it too)'
+	@echo 'make wheels     write wheels for another environment to dist'
 	@echo 'make benchmark  measure speed and memory beside other libraries'
-	@echo 'make lint     check the style of the code'
-	@echo 'make doctor   say what is wrong with the installed libraries'
+	@echo 'make lint       check the style of the code'
+	@echo 'make doctor     find what is wrong with the installed libraries'
 
 setup:
 	@for python in $(PYTHONS); do \

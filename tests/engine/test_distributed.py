@@ -98,7 +98,7 @@ def test_fsdp_trains_as_whole_models_do(tmp_path, config):
 @pytest.mark.parametrize(
     ('name', 'key', 'value'),
     [
-        ('patient.py', 'env_cfg.dist_cfg.timeout', 3600),
+        ('slow_start.py', 'env_cfg.dist_cfg.timeout', 3600),
         ('port.py', 'env_cfg.dist_cfg.port', 29511),
         ('divided.py', 'strategy.type', 'FSDPStrategy'),
     ],

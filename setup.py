@@ -29,7 +29,6 @@ setup(
             '.mim/tools/gather_wheels.py',
             '.mim/tools/*mmcv.py',
             '.mim/tools/render_pages.py',
-            '.mim/tools/render/*',
             '.mim/tools/set_up.py',
         ]
     },
@@ -55,7 +54,7 @@ setup(
         ],
         'demo': ['gradio>=6'],
         'export': ['onnx', 'onnxruntime', 'onnxscript'],
-        # Peers to compare with; set-up adds timm, without its torchvision.
+        # transformers is a baseline; set-up adds timm, without torchvision.
         'test': [
             'hypothesis',
             'pytest',

@@ -33,7 +33,7 @@ setup(
         ]
     },
     entry_points={'console_scripts': ['pvt_mm = pvt_mm.cli:main']},
-    install_requires=['numpy', 'rich', 'safetensors', 'torch>=2.4'],
+    install_requires=['numpy', 'rich', 'safetensors', 'torch>=2.6'],
     extras_require={
         'upstream': [
             'mmengine==0.10.7',

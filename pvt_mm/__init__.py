@@ -1,8 +1,9 @@
 """Pyramid vision transformers for the OpenMMLab libraries.
 
 Importing this package registers ``PVT``, ``PVTv2``, ``MPViT`` and a
-classifier in mmengine's root registry, and tells torch which plain classes
-mmengine writes into its checkpoints. That is all that
+classifier with its preprocessors in mmengine's root registry, ``pvt://``
+addresses of weights in its checkpoint loader, and tells torch which plain
+classes mmengine writes into its checkpoints. That is all that
 ``custom_imports = dict(imports=['pvt_mm'])`` needs.
 """
 

@@ -1,4 +1,4 @@
-"""The commands of ``pvt_mm COMMAND``, and how each of them ends."""
+"""The commands of ``pvt_mm COMMAND``, their errors and exit statuses."""
 
 import logging
 import os
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from importlib import import_module
 
+from .compat import ignore_dead_workers
 from .errors import Preempted, SampleError, UsageError
 
 # Command -> its function, module:name below pvt_mm, and what it does.
@@ -102,11 +103,12 @@ def load(name: str) -> Callable[[], int | None]:
 def run(command: Callable[[], object]) -> int:
     """Run a function -> exit status; a user's mistake is one sentence.
 
-    The traceback of every error goes into the log file of the run, and with
-    ``--debug`` to the screen. A bug is raised again.
+    A bug is raised again. The traceback of a sentence is shown with
+    ``--debug``. Both go into the log file of the run, where it exists.
     """
     try:
         command()
+        sys.stdout.flush()
     except Preempted as stop:
         say(str(stop))
         return stop.status
@@ -114,18 +116,30 @@ def run(command: Callable[[], object]) -> int:
         print('stopped by Ctrl-C', file=sys.stderr)
         return 130
     except Exception as error:
+        ignore_dead_workers()
+        if isinstance(error, BrokenPipeError) and is_stdout_closed():
+            return 141  # as after SIGPIPE
         message = message_of(error)
         log_traceback(error)
         if message is None:
             raise
         if '--debug' in sys.argv:
             traceback.print_exception(error)
-        alone = isinstance(error, UsageError) and not isinstance(
-            error, SampleError
-        )
-        (say if alone else complain)(f'error: {message}')
+        one = isinstance(error, SampleError)  # maybe in one process only
+        say(f'error: {message}', each=one or not isinstance(error, UsageError))
         return 1
     return 0
+
+
+def is_stdout_closed() -> bool:
+    """Whether nobody reads stdout any more, as in ``pvt_mm flops | head``."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def message_of(error: Exception) -> str | None:
@@ -141,19 +155,17 @@ def message_of(error: Exception) -> str | None:
     return explain(error)
 
 
-def say(text: str) -> None:
-    """Print once, however many processes say the same."""
-    if os.environ.get('LOCAL_RANK', '0') == '0':
-        complain(text)
-
-
-def complain(text: str) -> None:
-    """Print to stderr."""
-    print(text, file=sys.stderr)
+def say(text: str, *, each: bool = False) -> None:
+    """Print to stderr: in the first process of a machine, or in each."""
+    if each or os.environ.get('LOCAL_RANK', '0') == '0':
+        print(text, file=sys.stderr)
 
 
 def log_traceback(error: Exception) -> None:
-    """Write a traceback into the log file of the run, if it has one."""
+    """Write a traceback into the log file of the run, if this process has it.
+
+    mmengine's Runner makes the file, in the first process.
+    """
     if 'mmengine.logging' not in sys.modules:
         return
     from mmengine.logging import MMLogger

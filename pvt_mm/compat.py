@@ -1,18 +1,19 @@
 """Private names and patches of mmengine, mmdet, mmcv, mmseg and torch.
 
 Nothing else in this package touches an underscore of theirs. Each function
-says why it is needed, for which version, and where it is discussed; it
-imports inside, so that the layers need torch alone. A patch is a context
-manager, or its docstring says why it cannot be one.
+says why it is needed, for which version and, where there is one, in which
+upstream thread; it imports inside, so that the layers need torch alone. A
+patch is a context manager, or its docstring says why it cannot be one.
 """
 
 import signal
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-# Private methods of base classes that a subclass of ours overrides or calls
-# on itself: (class, method) -> why, and the version that it was written for.
+# Private methods and attributes of base classes that a subclass of ours
+# overrides or uses: (class, name) -> why, and for which version.
 OVERRIDES = {
     ('AtomicCheckpointHook', '_save_checkpoint_with_step'): (
         'mmengine 0.10 removes old checkpoints before the new one is whole'
@@ -32,10 +33,14 @@ OVERRIDES = {
         'mmseg 1.2: how each of its decode heads selects its feature maps'
     ),
 }
+# Attributes under which wrappers of mmengine 0.10, mmdet 3.3 and mmseg 1.2
+# keep the data sets that they wrap; a part of one (indices=...) has no public
+# name for it.
+INNER_DATASETS = ('datasets', 'dataset', '_dataset')
 
 
 def config_dict(cfg: Any) -> Any:
-    """The ConfigDict of a Config, in which a change is a change of it.
+    """The Config's own ConfigDict: changing it changes the Config.
 
     mmengine 0.10: ``Config.to_dict`` gives a copy, iteration gives values
     without their marks of inheritance.
@@ -76,25 +81,25 @@ def dataset_metainfo(dataset: type, given: Any) -> dict:
 
 
 def is_resuming(runner: Any) -> bool:
-    """Whether a run goes on from a checkpoint (mmengine 0.10: no property)."""
+    """Whether a run resumes a checkpoint (mmengine 0.10: no property)."""
     return runner._resume
 
 
 def seeds_differ_by_rank(runner: Any) -> bool:
-    """Whether randomness.diff_rank_seed is set (mmengine 0.10)."""
+    """Whether randomness.diff_rank_seed is set (mmengine 0.10: private)."""
     return bool(runner._randomness_cfg.get('diff_rank_seed'))
 
 
 def has_train_loop(runner: Any) -> bool:
-    """Whether a run trains; a test run keeps a dict (mmengine 0.10).
+    """Whether the training loop is built, and not a dict as in a test run.
 
-    The property ``train_loop`` would build it.
+    mmengine 0.10: the property ``train_loop`` would build it.
     """
     return not isinstance(runner._train_loop, dict)
 
 
 def val_interval(loop: Any) -> int:
-    """The interval of evaluation at the place where a loop is.
+    """Epochs or iterations between two evaluations, at this point of a run.
 
     mmengine 0.10 computes ``dynamic_intervals`` in a private method.
     """
@@ -103,7 +108,7 @@ def val_interval(loop: Any) -> int:
 
 
 def rewind_sampler(sampler: Any) -> None:
-    """Let an InfiniteSampler begin with its first index again.
+    """Restart an InfiniteSampler at its first index.
 
     mmengine 0.10 keeps one generator for all iterators, which goes on where
     the last iterator stopped, prefetched or not.
@@ -112,16 +117,15 @@ def rewind_sampler(sampler: Any) -> None:
 
 
 def skipping_iterator(loader: Any, behind: int, epoch: int) -> Any:
-    """An iterator for IterBasedTrainLoop that skips batches unread.
+    """Iterator for IterBasedTrainLoop that skips batches without reading them.
 
-    mmengine 0.10's loop asks for as many batches as have been trained on,
-    to throw them away, and reads their images; onedl-mmengine's asks to
-    skip them.
+    mmengine 0.10's loop reads as many batches as have been trained on and
+    drops them; onedl-mmengine's calls ``skip_iter``.
 
     Args:
-        loader: begins with the first batch that is not behind.
+        loader: begins with the next batch to train on.
         behind: number of batches that have been trained on.
-        epoch: number of passes through the data that are behind.
+        epoch: number of finished passes through the data.
     """
     from mmengine.runner.loops import _InfiniteDataloaderIterator
 
@@ -144,7 +148,7 @@ def skipping_iterator(loader: Any, behind: int, epoch: int) -> Any:
 
 
 def mark_initialized(model: Any) -> None:
-    """Tell mmengine's Runner not to call init_weights (mmengine 0.10)."""
+    """Make init_weights do nothing (mmengine 0.10: no public switch)."""
     model._is_init = True
 
 
@@ -169,10 +173,10 @@ def onednn_linear() -> Any:
 
 
 def in_functorch_transform() -> bool:
-    """Whether a transform of torch.func runs (torch 2.4 to 2.13).
+    """Whether code runs inside torch.func (vmap, grad).
 
-    They know no autograd.Function without a vmap rule and no checkpoint,
-    and no public function tells.
+    There custom autograd Functions and checkpoints fail; torch 2.4 to 2.13
+    has no public test for it.
     """
     import torch
 
@@ -180,7 +184,7 @@ def in_functorch_transform() -> bool:
 
 
 def inductor_backend(graph: Any, inputs: Sequence) -> Callable:
-    """torch.compile's own backend, with strides of unknown sizes in order.
+    """torch.compile's inductor backend, compiling in :func:`ordered_strides`.
 
     torch 2.13 fails on a channels-last view that the backward pass needs,
     because it compares strides without what it knows of sizes
@@ -197,7 +201,10 @@ def inductor_backend(graph: Any, inputs: Sequence) -> Callable:
 
 @contextmanager
 def ordered_strides() -> Iterator[None]:
-    """Let get_fill_order know the sizes of the graph that is compiled."""
+    """Context: inductor's get_fill_order uses the graph's ShapeEnv.
+
+    torch 2.13, pytorch/pytorch#185510.
+    """
     from torch._inductor import ir
     from torch._inductor.virtualized import V
 
@@ -217,20 +224,35 @@ def ordered_strides() -> Iterator[None]:
 
 
 def ignore_dead_workers() -> None:
-    """The death of a data loader's worker is no error from now on.
+    """Stop raising an error when a data loader's worker dies.
 
-    torch's handler of SIGCHLD raises in the middle of whatever the process
-    does. For the rest of the process, which is about to end: a handler, and
-    not SIG_DFL, because Python reports a signal that came before its
-    handler was taken away.
+    torch 2.4 to 2.13: its handler of SIGCHLD raises in the middle of
+    whatever the process does. For the rest of the process, which is about
+    to end: a handler, and not SIG_DFL, because Python reports a signal that
+    came before its handler was taken away.
     """
     signal.signal(signal.SIGCHLD, lambda *_: None)
 
 
-def statistic(owner: type, name: str) -> Callable:
-    """One of HistoryBuffer's own methods, which mmengine writes by name.
+def receives_batch(error: BaseException) -> bool:
+    """Whether a connection to a worker broke while a batch came from it.
 
-    It stands for the ``getattr`` in a checkpoint and reaches nothing else.
+    torch 2.4 to 2.13: nothing but the DataLoader's private method in the
+    traceback tells.
+    """
+    frames = traceback.walk_tb(error.__traceback__)
+    inside = any(f.f_code.co_name == '_try_get_data' for f, _ in frames)
+    return inside and isinstance(error, OSError | EOFError)
+
+
+def statistic(owner: type, name: str) -> Callable:
+    """Replacement for builtins.getattr in a checkpoint.
+
+    It gives public methods of HistoryBuffer, which mmengine 0.10 writes by
+    name.
+
+    Raises:
+        ValueError: anything else is asked for.
     """
     from mmengine.logging import HistoryBuffer
 
@@ -240,7 +262,7 @@ def statistic(owner: type, name: str) -> Callable:
 
 
 def checkpoint_globals() -> list:
-    """What mmengine 0.10 writes into checkpoints beside tensors.
+    """Classes and functions in mmengine 0.10's checkpoints beside tensors.
 
     Containers of the optimizer's, scheduler's and dataset's state, and
     numbers in the message hub. All of them only store what they are given.
@@ -270,7 +292,7 @@ def checkpoint_globals() -> list:
 
 
 def add_safe_globals() -> None:
-    """Let torch load mmengine's checkpoints with ``weights_only=True``.
+    """Make torch load mmengine's checkpoints with ``weights_only=True``.
 
     Since torch 2.6 ``torch.load`` refuses every class that it was not told
     about, and mmengine 0.10.7 tells it nothing (open-mmlab/mmengine#1655).
@@ -286,10 +308,10 @@ def add_safe_globals() -> None:
 
 @contextmanager
 def checkpoint_reading(*more: type) -> Iterator[None]:
-    """Allow what :func:`add_safe_globals` allows, and more classes, meanwhile.
+    """Context in which torch.load accepts checkpoint_globals() and `more`.
 
-    torch's own context manager takes away at its end what was allowed
-    before as well (torch 2.13).
+    torch 2.13's own context manager also forgets at its end what was
+    allowed before it.
 
     Args:
         more: further classes that only store what they are given.

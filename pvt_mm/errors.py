@@ -16,11 +16,16 @@ class InputError(UsageError):
 
 
 class SampleError(UsageError):
-    """A sample of the data cannot be used; maybe one process alone knows."""
+    """A sample cannot be used.
+
+    May be raised in one process only, so each process prints it.
+    """
 
     def __init__(self, message: str) -> None:
-        # a data loader's worker sends its whole traceback, the sentence last
-        super().__init__(message.rsplit('SampleError: ')[-1].strip())
+        _, worker, sentence = message.rpartition('SampleError: ')
+        super().__init__(sentence.strip())
+        if worker:  # a data loader's worker sends its traceback as text
+            self.__cause__ = RuntimeError(message)
 
 
 class Preempted(Exception):  # noqa: N818

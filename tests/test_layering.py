@@ -1,6 +1,7 @@
 """Imports run one way: a part of the package imports only parts below it."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ LIBRARIES = {
     'errors': set(),
     'doctor': set(),
     'cli': {'mmengine'},
+    'config': NETWORKS,
     'checkpoints': {
         *('torch', 'mmengine', 'numpy', 'safetensors', 'rich'),
         'cv2',  # imported by the function that writes images
@@ -84,7 +86,8 @@ def test_imports_run_one_way(path):
     below = set() if part in ALONE else set(ORDER[: ORDER.index(part)])
     for name in imported(path):
         top, *rest = name.split('.')
-        if top == 'pvt_mm' and rest:
+        if top == 'pvt_mm':
+            assert rest, f'{name_of(path)}: import pvt_mm'
             assert rest[0] in below | {part}, f'{name_of(path)}: {name}'
 
 
@@ -155,17 +158,36 @@ def test_backbones_need_no_compiled_mmcv():
     loaded_by(code)
 
 
-# Methods of the standard library's named tuples, which begin with one too.
-NAMED_TUPLE = {'_asdict', '_field_defaults', '_fields', '_replace'}
+# What begins with one too: methods of the standard library's named tuples,
+# keys of mmengine's configs, ends of names.
+PUBLIC = {
+    *('_asdict', '_field_defaults', '_fields', '_replace'),
+    *('_base_', '_delete_', '_scope_'),
+    *('_dataloader', '_evaluator', '_precision', '_li', '_cuda'),
+}
+TOOLS = sorted((ROOT.parent / 'tools').rglob('*.py'))
+# Files that are not part of the package -> private names that they need.
+ALLOWED = {
+    'tools/baselines/shares.py': {  # torch's profiler reports them by name
+        *('_linear_pointwise', '_slow_conv', '_softmax'),
+        '_scaled_dot_product',
+        '_scaled_dot_product_flash_attention_for_cpu',
+    },
+}
+OWN = ('self', 'super()')  # see private_methods
 
 
 def private_names(path: Path) -> set[str]:
-    """Names with an underscore that a file takes from others."""
+    """Names with an underscore, in code and strings, that are not OWN."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    texts = [node for node in nodes if isinstance(node, ast.JoinedStr)]
+    ends = {part for text in texts for part in text.values}  # of f-strings
+    for node in nodes:
         if isinstance(node, ast.Attribute):
-            own = isinstance(node.value, ast.Name) and node.value.id == 'self'
-            parts = [] if own else [node.attr]
+            parts = [] if ast.unparse(node.value) in OWN else [node.attr]
+        elif isinstance(node, ast.Constant) and node not in ends:
+            parts = re.findall(r'^_[a-z]\w+$', str(node.value))
         elif isinstance(node, ast.ImportFrom):
             names = [alias.name for alias in node.names]
             parts = [*(node.module or '').split('.'), *names]
@@ -174,7 +196,7 @@ def private_names(path: Path) -> set[str]:
         else:
             continue
         found |= {p for p in parts if p.startswith('_')}
-    return {p for p in found if not p.startswith('__')} - NAMED_TUPLE
+    return {p for p in found if not p.startswith('__')} - PUBLIC
 
 
 def private_methods(path: Path) -> set[tuple[str, str]]:
@@ -188,8 +210,7 @@ def private_methods(path: Path) -> set[tuple[str, str]]:
             if isinstance(node, ast.FunctionDef):
                 name = node.name
             elif isinstance(node, ast.Attribute):
-                value = ast.unparse(node.value)
-                name = node.attr if value in ('self', 'super()') else ''
+                name = node.attr if ast.unparse(node.value) in OWN else ''
             if name.startswith('_') and not name.startswith('__'):
                 found.add((kind.name, name))
     return found
@@ -202,11 +223,29 @@ def test_private_names_of_libraries_are_in_one_file():
     for path in FILES:
         if path.name == 'compat.py':
             continue
-        methods = private_methods(path)
-        found |= methods
-        names = private_names(path) - {name for _, name in methods}
+        found |= private_methods(path)
+        names = private_names(path)
         assert not names, f'{name_of(path)}: {names}'
     assert found == set(OVERRIDES)
+
+
+@pytest.mark.parametrize('path', TOOLS, ids=lambda path: path.name)
+def test_private_names_in_tools_are_listed(path):
+    name = str(path.relative_to(ROOT.parent))
+    found = private_names(path) | {n for _, n in private_methods(path)}
+    assert found == ALLOWED.get(name, set())
+
+
+def test_private_names_are_seen_where_they_are_used(tmp_path):
+    file = tmp_path / 'x.py'
+    file.write_text("""
+from a._b import c
+class D:
+    def _e(self):
+        super()._e(self._f, c._e, getattr(c, '_get'), {'_base_': f'{c}_i'})
+""")
+    assert private_names(file) == {'_b', '_e', '_get'}
+    assert private_methods(file) == {('D', '_e'), ('D', '_f')}
 
 
 def test_every_folder_is_a_package():

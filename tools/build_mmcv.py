@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -204,16 +205,9 @@ def show_progress(process: subprocess.Popen, sources: Path) -> None:
             left = passed / (done - first) * (total - done)
             text += f', about {clock(left)} left'
         say(text + ' ' * 8, end='\r' if screen else '\n')
-        wait(process, 1 if screen else 20)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(1 if screen else 20)
     say(f'{total} objects, {clock(time.time() - start)}' + ' ' * 40)
-
-
-def wait(process: subprocess.Popen, seconds: float) -> None:
-    """Wait for the end of a process, but not longer than some seconds."""
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return
 
 
 def clock(seconds: float) -> str:

@@ -17,7 +17,6 @@ sys.path.insert(0, str(ROOT))
 
 import mmcv  # noqa: E402
 import numpy as np  # noqa: E402
-import torch  # noqa: E402
 from mmdet.datasets import CocoDataset  # noqa: E402
 from mmengine.fileio import load  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
@@ -29,6 +28,7 @@ from pvt_mm.reproduction.training_log import (  # noqa: E402
     read_log,
     read_records,
 )
+from pvt_mm.visualization.browse import objects  # noqa: E402
 from pvt_mm.visualization.curves import draw_runs  # noqa: E402
 from pvt_mm.visualization.drawing import (  # noqa: E402
     build_visualizer,
@@ -40,6 +40,12 @@ DATA = 'data/shapes'
 OUT = 'work_dirs/demo'
 IMAGES = 1200
 AP, AP50 = 'coco/bbox_mAP', 'coco/bbox_mAP_50'
+# The image as it is, and every annotation, those of crowds too.
+PIPELINE = [
+    dict(type='mmdet.LoadImageFromFile'),
+    dict(type='mmdet.LoadAnnotations', with_bbox=True),
+    dict(type='mmdet.PackDetInputs'),
+]
 GOOD = {AP: 0.60, AP50: 0.80}
 PROGRESS = re.compile(
     r'Epoch\(train\) +\[(\d+)\]\[ *(\d+)/(\d+)\].* eta: (\S+) .*loss: (\S+)'
@@ -134,8 +140,8 @@ def draw_detections(file, annotations, images, results) -> None:
         file: picture to write.
         annotations: COCO-format json of the images.
         images: folder of the images.
-        results: mmdet's dumped predictions of the images to show; objects
-            that score at least 0.5 are drawn.
+        results: mmdet's dumped predictions of the first images, in their
+            order; objects that score at least 0.5 are drawn.
     """
     with redirect_stdout(None):  # pycocotools tells what it does
         data = CocoDataset(
@@ -143,38 +149,21 @@ def draw_detections(file, annotations, images, results) -> None:
             data_prefix=dict(img=str(images)),
             metainfo=dict(classes=CLASSES),
             test_mode=True,
+            pipeline=PIPELINE,
         )
-    infos = map(data.get_data_info, range(len(data)))
-    infos = {info['img_id']: info for info in infos}
     visualizer = build_visualizer('mmdet', data.metainfo)
     rows = [], []
-    for result in results:
-        info, found = infos[result['img_id']], result['pred_instances']
-        found = InstanceData(**found)[found['scores'] >= 0.5]
-        image = mmcv.imread(info['img_path'])
-        for row, objects in zip(rows, (truth(info), found), strict=True):
-            row.append(draw_objects(visualizer, image, objects))
+    for result, item in zip(results, data, strict=False):
+        image = item['inputs'].permute(1, 2, 0).numpy()
+        truth = objects(item['data_samples'], CLASSES, image.shape[:2])
+        found = InstanceData(**result['pred_instances'])
+        found = found[found.scores >= 0.5]
+        for row, shown in zip(rows, (truth, found), strict=True):
+            row.append(draw_objects(visualizer, image, shown))
     size = np.max([image.shape[:2] for row in rows for image in row], 0)
-    grid = [
-        np.hstack([mmcv.impad(i, shape=tuple(size), pad_val=255) for i in row])
-        for row in rows
-    ]
+    white = dict(shape=tuple(size), pad_val=(255, 255, 255))
+    grid = [np.hstack([mmcv.impad(i, **white) for i in row]) for row in rows]
     mmcv.imwrite(np.vstack(grid), str(file))
-
-
-def truth(info: dict) -> InstanceData:
-    """The annotated objects of an image."""
-    objects = info['instances']
-    labels = [o['bbox_label'] for o in objects]
-    names = [
-        CLASSES[label] + ' crowd' * o['ignore_flag']
-        for label, o in zip(labels, objects, strict=True)
-    ]
-    return InstanceData(
-        bboxes=torch.tensor([o['bbox'] for o in objects]).view(-1, 4),
-        labels=torch.tensor(labels, dtype=torch.int64),
-        label_names=names,
-    )
 
 
 def summary(scalars: Path, seconds: float) -> bool:

@@ -9,17 +9,17 @@ from statistics import median
 
 import torch
 
-from ..config.arguments import command_parser
+from ..config.arguments import command_parser, count
 from ..config.loading import load_config
 from ..errors import UsageError
-from ..models.layers.mlp import keep_freed_memory
-from .flops import build as build_model
-from .flops import count, count_run
+from ..families import split_name
+from ..models.backbones import build_backbone
+from . import flops
 from .forward import forward
 from .machine import describe
-from .measure import MIB, PRECISIONS, interleave, peak_bytes
+from .measure import MIB, PRECISIONS, finish, interleave, peak_bytes
 from .rows import Case, measure, rows_table, stages_table
-from .variants import BASELINES, OURS, VARIANTS, build
+from .variants import BASELINES, OURS, VARIANTS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,8 +35,8 @@ def parser() -> argparse.ArgumentParser:
         default=(512, 512),
         metavar=('HEIGHT', 'WIDTH'),
     )
-    p.add_argument('--batch', type=int, default=1, help='images at a time')
-    p.add_argument('--rounds', type=int, default=5, help='measured calls')
+    p.add_argument('--batch', type=count, default=1, help='images at a time')
+    p.add_argument('--rounds', type=count, default=5, help='measured calls')
     p.add_argument('--train', action='store_true', help='backward too')
     p.add_argument(
         '--against',
@@ -54,23 +54,21 @@ def parser() -> argparse.ArgumentParser:
 def add_machine_arguments(p: argparse.ArgumentParser) -> None:
     """``--device`` and ``--threads``."""
     p.add_argument('--device', choices=['cpu', 'cuda'])
-    p.add_argument('--threads', type=int, default=len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0))
+    p.add_argument('--threads', type=count, default=cores)
 
 
 def prepare(args: argparse.Namespace) -> tuple[str, dict[str, str]]:
     """Set the threads and print the machine -> device, facts about it.
 
     Raises:
-        UsageError: there is no such device, or no thread.
+        UsageError: there is no such device.
     """
     cuda = torch.cuda.is_available()
     device = args.device or ('cuda' if cuda else 'cpu')
     if device == 'cuda' and not cuda:
         raise UsageError('--device cuda: torch finds no GPU here')
-    if args.threads < 1:
-        raise UsageError('--threads: at least 1')
     torch.set_num_threads(args.threads)
-    keep_freed_memory()
     facts = describe(device)
     print('; '.join(f'{name}: {value}' for name, value in facts.items()))
     return device, facts
@@ -85,22 +83,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     if min(args.size) < 32:
         raise UsageError('--size: both numbers at least 32')
-    if min(args.batch, args.rounds) < 1:
-        raise UsageError('--batch and --rounds: at least 1')
     device, _ = prepare(args)
     for target in args.targets:
-        if Path(target).suffix == '.py':
-            measure_config(target, args, device)
-        else:
+        if split_name(target) and not Path(target).is_file():
             measure_backbone(target, args, device)
+        else:
+            measure_config(target, args, device)
 
 
 def measure_backbone(name: str, args: argparse.Namespace, device: str) -> None:
     """Print the FLOPs, seconds and memory of one backbone."""
     with torch.device('meta'):
-        model = build(name).eval()
+        model = build_backbone(name).eval()
         image = torch.empty(1, 3, *args.size)
-    cost = count_run(model, type(model).__name__, partial(model, image))
+    cost = flops.count_run(model, type(model).__name__, partial(model, image))
     print(cost.text(name, args.size))
     task = 'training' if args.train else 'inference'
     case = Case(
@@ -128,19 +124,12 @@ def measure_config(name: str, args: argparse.Namespace, device: str) -> None:
         )
     cfg = load_config(name)
     size = tuple(args.size)
-    print(count(cfg, size).text(name, size))
-    model = build_model(cfg, device)
+    print(flops.count(cfg, size).text(name, size))
+    model = flops.build(cfg, device)
     image = torch.randn(args.batch, 3, *size, device=device)
-
-    def without_gradients(call) -> None:
-        with torch.no_grad():
-            call()
-        if device == 'cuda':
-            torch.cuda.synchronize()
-
     calls = {
-        'model': partial(without_gradients, partial(forward, model, image)),
-        'backbone': partial(without_gradients, partial(model.backbone, image)),
+        'model': partial(finish, partial(forward, model, image), device),
+        'backbone': partial(finish, partial(model.backbone, image), device),
     }
     for part, times in interleave(calls, args.rounds).items():
         peak = peak_bytes(calls[part], device == 'cuda')

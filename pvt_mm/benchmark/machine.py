@@ -2,14 +2,15 @@
 
 import os
 import platform
-import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 from ..models.layers.linear import linear
+from .measure import finish, interleave
 
 LIBRARIES = ('torch', 'timm', 'transformers', 'mmdet', 'mmcv', 'mmengine')
 
@@ -47,8 +48,7 @@ def processor() -> str:
 def product_rate(device: str, side: int = 2048) -> float:
     """GFLOP/s of a float32 product of two squares, the best of some."""
     a, b = torch.randn(2, side, side, device=device)
-    with torch.no_grad():
-        return 2 * side**3 / 1e9 / best(lambda: linear(a, b, None), device)
+    return 2 * side**3 / 1e9 / best(partial(linear, a, b, None), device)
 
 
 def copy_rate(device: str, size: int = 2**26) -> float:
@@ -56,16 +56,9 @@ def copy_rate(device: str, size: int = 2**26) -> float:
     x = torch.randn(size, device=device)
     y = torch.empty_like(x)
     moved = 2 * x.numel() * x.element_size()
-    return moved / 1e9 / best(lambda: torch.add(x, 1, out=y), device)
+    return moved / 1e9 / best(partial(torch.add, x, 1, out=y), device)
 
 
-def best(call: Callable[[], object], device: str, rounds: int = 5) -> float:
-    """Seconds of the fastest of some calls."""
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        if device == 'cuda':
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def best(call: Callable[[], object], device: str) -> float:
+    """Seconds of the fastest of five calls."""
+    return min(interleave({'': partial(finish, call, device)}, 5)[''])

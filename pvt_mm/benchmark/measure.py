@@ -21,11 +21,25 @@ PRECISIONS = ('float32', 'tf32', 'bf16')
 @contextmanager
 def precision(name: str, device: str) -> Iterator[None]:
     """Run operations in one of PRECISIONS."""
-    torch.backends.cuda.matmul.allow_tf32 = name == 'tf32'
-    torch.backends.cudnn.allow_tf32 = name == 'tf32'
+    libraries = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [library.allow_tf32 for library in libraries]
+    for library in libraries:
+        library.allow_tf32 = name == 'tf32'
     low = torch.autocast(device, torch.bfloat16)
-    with low if name == 'bf16' else nullcontext():
-        yield
+    try:
+        with low if name == 'bf16' else nullcontext():
+            yield
+    finally:
+        for library, allowed in zip(libraries, before, strict=True):
+            library.allow_tf32 = allowed
+
+
+@torch.no_grad()
+def finish(call: Callable[[], object], device: str) -> None:
+    """Call without gradients, and wait for the GPU."""
+    call()
+    if device == 'cuda':
+        torch.cuda.synchronize()
 
 
 def run(model: nn.Module, image: Tensor, task: str) -> None:

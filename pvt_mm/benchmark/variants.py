@@ -12,25 +12,11 @@ from ..compat import inductor_backend
 from ..config.paths import checkout
 from ..errors import UsageError
 from ..models.backbones import build_backbone
-from ..models.fuse_conv_bn import fuse_for_inference
+from ..models.backbones.fuse_conv_bn import fuse_for_inference
 
 LIMIT = 1e-4  # largest difference of two maps, relative to the largest value
 OURS = 'ours'
 Builder = Callable[[str, nn.Module], nn.Module]
-
-
-def build(name: str, **options: object) -> nn.Module:
-    """Our backbone of a name such as pvt_v2_b2.
-
-    Raises:
-        UsageError: there is none of that name.
-    """
-    try:
-        return build_backbone(name, **options)
-    except ValueError as error:
-        raise UsageError(
-            f'{name} is neither a config file nor a backbone: {error}'
-        ) from error
 
 
 def compiled(name: str, ours: nn.Module) -> nn.Module:
@@ -42,7 +28,7 @@ def compiled(name: str, ours: nn.Module) -> nn.Module:
 
 def checkpointed(name: str, ours: nn.Module) -> nn.Module:
     """Ours with with_cp: blocks are computed again for the backward pass."""
-    model = build(name, with_cp=True)
+    model = build_backbone(name, with_cp=True)
     model.load_state_dict(ours.state_dict())
     return model
 
@@ -89,7 +75,7 @@ def build_equal(
         UsageError: the maps of a model are not ours.
     """
     torch.manual_seed(0)
-    ours = build(name)
+    ours = build_backbone(name)
     built = {}
     for other in models:
         try:

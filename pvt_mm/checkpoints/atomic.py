@@ -1,7 +1,8 @@
 """Write files atomically: complete, or as they were before."""
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,30 +16,39 @@ class AtomicBackend(LocalBackend):
     """Local files that appear whole, or stay as they were."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes beside the file, then put them in its place."""
+        """Write bytes to a file; its folder is made.
+
+        Raises:
+            OSError: it cannot be written; what was there stays.
+        """
         path = Path(filepath)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + '.part')
-        try:
-            with open(part, 'wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        with replacing(path) as part:
+            part.write_bytes(obj)
 
     def put_text(
         self, obj: str, filepath: str | Path, encoding: str = 'utf-8'
     ) -> None:
-        """Write text, likewise."""
+        """Write text in the same way."""
         self.put(obj.encode(encoding), filepath)
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write; it takes its place if all went well."""
+    part = path.with_name(path.name + '.part')
+    try:
+        yield part
+        with open(part, 'r+b') as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
-    """Let the names in a folder survive a power cut, if its disk can."""
+    """Write the names in a folder to its disk, in case of a power cut."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

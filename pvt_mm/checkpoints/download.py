@@ -37,7 +37,7 @@ ENDINGS = ('.pth', '.safetensors', '.bin')
 
 
 def locate(address: str) -> Path:
-    """The local file of pvt://NAME, an http(s) address or a path.
+    """The local file of NAME, pvt://NAME, an http(s) address or a path.
 
     The folder in ``PVT_MM_WEIGHTS`` is looked at first, then the cache that
     PyTorch and mmengine use, then the network.
@@ -46,8 +46,9 @@ def locate(address: str) -> Path:
         CheckpointError: it is nowhere; the sentence says what was tried and
             where to put the file by hand.
     """
-    if address.startswith('pvt://'):
-        return locate_zoo(address.removeprefix('pvt://'))
+    zoo_name = address.removeprefix('pvt://')
+    if zoo_name != address or zoo_name in zoo.ZOO:
+        return locate_zoo(zoo_name)
     if address.startswith(('http://', 'https://')):
         name = os.path.basename(address.split('?')[0])
         hashed = re.search(r'-([0-9a-f]{8,64})\.\w+$', name)  # torch.hub's way
@@ -87,7 +88,7 @@ def locate_zoo(name: str) -> Path:
 
 
 def by_hand(name: str) -> str:
-    """Where a user puts a file, in words."""
+    """Text for messages: the two places where a file is found."""
     return f'{cache() / name} or as {name} into a folder named in {FOLDER}'
 
 
@@ -97,7 +98,11 @@ def cache() -> Path:
 
 
 def nearby(*names: str) -> Path | None:
-    """A file of one of these names in the user's folder or the cache."""
+    """The first file of these names in the user's folder or the cache.
+
+    Raises:
+        CheckpointError: the user's folder is not there.
+    """
     chosen = os.environ.get(FOLDER)
     if chosen and not os.path.isdir(chosen):
         raise CheckpointError(f'{FOLDER}={chosen} is not a folder')
@@ -130,7 +135,7 @@ def download(url: str, path: Path, sha256: str = '') -> Path:
             try:
                 receive(url, part)
             except urllib.error.HTTPError as error:
-                if error.code != 416:  # nothing beyond the part: start over
+                if error.code != 416:  # no bytes beyond these: start over
                     raise
                 part.unlink()
                 receive(url, part)
@@ -156,7 +161,11 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def receive(url: str, part: Path) -> None:
-    """Append what the server has beyond the part that is there."""
+    """Download into a part file; one that is there is continued.
+
+    Raises:
+        OSError: of the network, or fewer bytes came than were announced.
+    """
     have = part.stat().st_size if part.exists() else 0
     tag = part.with_name(part.name + '.tag')
     headers = {'User-Agent': 'pvt_mm'}
@@ -205,7 +214,11 @@ def chunks(answer, url: str, have: int, total: int | None) -> Iterator[bytes]:
 
 
 def verify(url: str, part: Path, sha256: str) -> None:
-    """Whether the file is what was asked for."""
+    """Require the sha256 and a known kind of file.
+
+    Raises:
+        CheckpointError: it names the address.
+    """
     if sha256:
         digest = hash_of(part)
         if not digest.startswith(sha256):

@@ -2,18 +2,16 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from torch import Tensor
 
 from ..errors import CheckpointError
 from .key_mapping import covers, map_keys
-from .key_templates import CheckpointFormat, parts, template
+from .key_templates import CheckpointFormat, State, parts, template
 from .mpvit_formats import MPVIT_FORMATS
 from .pvt_formats import PVT_FORMATS
-
-State = Mapping[str, Tensor]
 
 FORMATS = (*MPVIT_FORMATS, *PVT_FORMATS)
 

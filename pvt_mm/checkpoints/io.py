@@ -4,8 +4,8 @@ import argparse
 import os
 import pickle
 import re
-import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..compat import checkpoint_reading
 from ..errors import CheckpointError
+from .atomic import replacing
 from .safety import check_calls, check_tensors, file_kind
 
 # Entries of a file that may hold the weights, the first one there counts.
@@ -45,7 +46,11 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def read_pickle(path: str) -> Any:
-    """The content of a file of torch.save, data only."""
+    """The content of a file of torch.save, if it is plain data.
+
+    Raises:
+        CheckpointError: it asks for anything else, or is damaged.
+    """
     check_calls(path)
     try:
         with checkpoint_reading(*HARMLESS):
@@ -65,7 +70,11 @@ def read_pickle(path: str) -> Any:
 
 
 def read_safetensors(path: str) -> dict[str, Tensor]:
-    """The content of a .safetensors file."""
+    """The content of a .safetensors file.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
     try:
         return safetensors.torch.load_file(path)
     except Exception as error:  # its own, and those of json and torch
@@ -75,7 +84,7 @@ def read_safetensors(path: str) -> dict[str, Tensor]:
 
 
 def unwrap(content: Any) -> dict[str, Tensor]:
-    """The state dict inside what a file holds, without DDP's 'module.'"""
+    """The state dict in the content of a file, without DDP's 'module.'"""
     for entry in CONTAINERS:
         if isinstance(content, Mapping) and isinstance(
             content.get(entry), Mapping
@@ -107,40 +116,35 @@ def write_weights(
         force: replace a file that is there.
 
     Raises:
-        CheckpointError: another ending, or the file is there already.
+        CheckpointError: another ending, the file is there already, or it
+            cannot be written; what was there stays.
     """
-    path = os.fspath(path)
-    folder, name = os.path.split(os.path.abspath(path))
-    if not name.endswith(('.pth', '.safetensors')):
+    path = Path(path)
+    if path.suffix not in ('.pth', '.safetensors'):
         raise CheckpointError(f'{path} must end with .pth or .safetensors')
-    if os.path.exists(path) and not force:
+    if path.exists() and not force:
         raise CheckpointError(f'{path} is there already: use --force')
-    if not os.path.isdir(folder):
-        raise CheckpointError(f'{folder} is not a folder: make it first')
+    if not path.parent.is_dir():
+        raise CheckpointError(f'{path.parent} is not a folder: make it first')
     compact = compacted(weights)
-    handle, temporary = tempfile.mkstemp(prefix='.' + name, dir=folder)
-    os.close(handle)
     try:
-        if name.endswith('.safetensors'):
-            copies = {k: v.clone() for k, v in compact.items()}
-            safetensors.torch.save_file(copies, temporary, {'format': 'pt'})
-        else:
-            torch.save(
-                {container: compact} if container else compact, temporary
-            )
-        with open(temporary, 'rb') as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        with replacing(path) as part:
+            if path.suffix == '.safetensors':
+                copies = {k: v.clone() for k, v in compact.items()}
+                safetensors.torch.save_file(copies, part, {'format': 'pt'})
+            else:
+                torch.save(
+                    {container: compact} if container else compact, part
+                )
     except OSError as error:
         raise CheckpointError(f'{path} cannot be written: {error}') from error
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
 
 
 def compacted(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors that hold no more memory than they show."""
+    """The tensors contiguous, and without the rest of a larger storage.
+
+    Names that share a tensor still share it.
+    """
     made: dict[int, Tensor] = {}
     out = {}
     for name, tensor in weights.items():

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .key_templates import Row, Values, parts, template
+from .key_templates import Row, State, Values, parts, template
 
 
 def map_keys(
-    state: Mapping[str, Tensor],
+    state: State,
     table: Sequence[Row],
     report: Counter,
     back: bool = False,
@@ -80,9 +80,16 @@ def sides(row: Row, back: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def group(
-    state: Mapping[str, Tensor], table: Sequence[Row], back: bool
+    state: State, table: Sequence[Row], back: bool
 ) -> dict[tuple[Row, tuple], dict[int, Tensor]]:
-    """The parts of each tensor: (row, values of its fields) -> part."""
+    """Collect the parts of each tensor.
+
+    Returns:
+        (row, values of its fields) -> number of the part -> its tensor.
+
+    Raises:
+        CheckpointError: keys without a row.
+    """
     groups, unknown = {}, []
     for key, tensor in state.items():
         match = find_row(key, table, back)
@@ -105,7 +112,7 @@ def group(
 def find_row(
     key: str, table: Iterable[Row], back: bool
 ) -> tuple[Row, int, Values] | None:
-    """The first row that matches, which of its parts, and the fields."""
+    """The first row that matches a key, the number of the part, its fields."""
     for row in table:
         if row.alias and back:
             continue
@@ -127,7 +134,7 @@ def split(tensor: Tensor, shares: Sequence[int]) -> Sequence[Tensor]:
     return tensor.split([unit * n for n in shares]) if unit else [tensor]
 
 
-def check_alias(name: str, tensor: Tensor, out: Mapping[str, Tensor]) -> None:
+def check_alias(name: str, tensor: Tensor, out: State) -> None:
     """Require one value of a shared tensor under all its names."""
     other = out.get(name, tensor)
     if other.dtype != tensor.dtype or not torch.equal(other, tensor):
@@ -138,9 +145,9 @@ def check_alias(name: str, tensor: Tensor, out: Mapping[str, Tensor]) -> None:
 
 
 def aliases(
-    state: Mapping[str, Tensor], table: Sequence[Row], report: Counter
+    state: State, table: Sequence[Row], report: Counter
 ) -> dict[str, Tensor]:
-    """The further names that they have for shared tensors."""
+    """Their name -> tensor, for each further name of a shared tensor."""
     out = {}
     for row in table:
         if not row.alias:

@@ -1,15 +1,17 @@
 """Templates of keys, and the rows of the tables that map keys with them."""
 
 import re
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import NamedTuple
 
-from .value_mapping import ValueMapping
+from torch import Tensor
 
 FIELD = re.compile(r'\{(?P<name>\w+)(?:\+(?P<offset>\d+))?\}')
 WORDS = {'name': r'[^.]+', 'rest': r'.+'}  # every other field is a number
 NUMBER = '0|[1-9][0-9]{0,3}'  # no leading zeros: one spelling per number
 
+State = Mapping[str, Tensor]
 Values = dict[str, str | int]
 
 
@@ -61,6 +63,20 @@ def template(text: str) -> Template:
     return Template(text, re.compile(pattern + re.escape(text[end:])))
 
 
+class ValueMapping(NamedTuple):
+    """What happens to the values of a tensor, in both directions.
+
+    Args:
+        to_ours: their tensor -> ours.
+        from_ours: our tensor -> theirs.
+        text: what ``to_ours`` does, for the report of a conversion.
+    """
+
+    to_ours: Callable[[Tensor], Tensor]
+    from_ours: Callable[[Tensor], Tensor]
+    text: str
+
+
 class Row(NamedTuple):
     """One row of a table: a key of another format beside ours.
 
@@ -71,9 +87,9 @@ class Row(NamedTuple):
         ours: template of our key, likewise.
         shares: relative lengths of the parts of a tuple.
         values: what happens to the values; None for nothing.
-        alias: set for a second name that they have for a tensor of an
-            earlier row; it is written once per key of ours that matches
-            this template.
+        alias: for a tensor stored under several names (MPViT's shared
+            encodings): a template of our keys; one further name is written
+            per match.
     """
 
     theirs: str | tuple[str, ...]

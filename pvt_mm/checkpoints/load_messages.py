@@ -1,14 +1,13 @@
-"""The error messages of strict loading: what does not fit."""
+"""Error messages of strict loading: what does not fit, and what to do."""
 
 import re
 from collections import Counter
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import nn
 
-from .key_templates import CheckpointFormat
+from .key_templates import CheckpointFormat, State
 
-State = Mapping[str, Tensor]
 SHOWN = 8  # keys of each kind in a message
 
 
@@ -65,7 +64,7 @@ def other_channels(
     wanted: State,
     problems: Mapping[str, list[str]],
 ) -> str:
-    """What to say if only the first layer differs, in channels of images."""
+    """The message if only the channels of the image differ; else ''."""
     key = next(iter(wanted))
     if {k for keys in problems.values() for k in keys} != {key}:
         return ''
@@ -81,7 +80,7 @@ def other_channels(
 
 
 def sizes(state: State) -> str:
-    """The depths and dims of a backbone in our names."""
+    """The depths and dims of a backbone as text, from its keys."""
     blocks, dims = Counter(), {}
     for key, value in state.items():
         match = re.match(

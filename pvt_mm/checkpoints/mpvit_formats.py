@@ -1,8 +1,15 @@
 """Checkpoint formats of MPViT: ours, the official code's, detectron2's."""
 
-from .key_templates import BATCH_NORM, WEIGHTS, CheckpointFormat, Row
+from torch import Tensor
+
+from .key_templates import (
+    BATCH_NORM,
+    WEIGHTS,
+    CheckpointFormat,
+    Row,
+    ValueMapping,
+)
 from .pvt_formats import SAME
-from .value_mapping import ANCHORS
 
 # youngwanLEE/MPViT: one naming for classification, mmseg and detectron2. An
 # encoder's position encodings have a name of the encoder's own and one more
@@ -50,6 +57,18 @@ def retinanet_subnet(theirs: str, ours: str) -> tuple[Row, ...]:
     )
 
 
+def flip_anchors(x: Tensor) -> Tensor:
+    """Size-major anchors to ratio-major ones, or back: (9 * K, ...)
+
+    Three sizes and three ratios (RetinaNet): one order is the transpose of
+    the other.
+    """
+    return x.unflatten(0, (3, 3, -1)).transpose(0, 1).flatten(0, 2)
+
+
+ANCHORS = ValueMapping(
+    flip_anchors, flip_anchors, 'anchors from size-major to ratio-major'
+)
 # fmt: off
 RETINANET = (
     Row('/backbone.top_block.p6.{name}', '/neck.fpn_convs.3.conv.{name}'),

@@ -1,7 +1,8 @@
 """Checkpoint formats of PVT and PVT v2: ours, and four code bases'."""
 
-from .key_templates import WEIGHTS, CheckpointFormat, Row
-from .value_mapping import CLASS_ROW, CONV1X1
+import torch
+
+from .key_templates import WEIGHTS, CheckpointFormat, Row, ValueMapping
 
 BLOCK = 'stages.{i}.blocks.{j}.'
 CONV, NORM = BLOCK + 'attn.reduction.conv.', BLOCK + 'attn.reduction.norm.'
@@ -102,6 +103,18 @@ TRANSFORMERS_PVT_V2 = (
     ),
     Row(V2_STAGE + 'layer_norm.{name}', 'stages.{i}.norm.{name}'),
     CLASSIFIER,
+)
+
+
+CONV1X1 = ValueMapping(
+    lambda x: x.flatten(1),
+    lambda x: x[..., None, None],
+    '1x1 convolutions to linear layers',
+)
+CLASS_ROW = ValueMapping(
+    lambda x: torch.cat([torch.zeros_like(x[:, :1]), x], dim=1),
+    lambda x: x[:, 1:],
+    'an unused class token row of zeros added to positions',
 )
 
 

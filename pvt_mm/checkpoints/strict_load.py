@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 from mmengine.logging import print_log
@@ -14,6 +14,7 @@ from ..errors import CheckpointError
 from .download import locate
 from .formats import Converted, detect_format, to_ours
 from .io import read_weights
+from .key_templates import State
 from .load_messages import example, mismatch
 
 
@@ -27,8 +28,8 @@ def load_pretrained(
 ) -> None:
     """Load a file of any known format into a backbone.
 
-    What a backbone never has is left out without a word: heads, PVT's class
-    token and final norm, and stages beyond the last one that was built.
+    Ignored silently: heads, PVT's class token and final norm, and stages
+    beyond the last one that was built.
 
     Args:
         module: a backbone with our names.
@@ -83,8 +84,8 @@ def read_ours(path: object, prefix: str = '') -> Converted:
         raise CheckpointError(f'{path}: {error}') from error
 
 
-def backbone_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's tensors without prefix, of a state dict in our names."""
+def backbone_of(state: State) -> dict[str, Tensor]:
+    """The backbone's tensors in a state dict of ours, without their prefix."""
     prefix = detect_format(state)[1]
     return {
         key.removeprefix(prefix): value
@@ -99,7 +100,7 @@ def check_fit(
     part: str = '',
     *,
     allow_partial: bool = False,
-    state: Mapping[str, Tensor] | None = None,
+    state: State | None = None,
 ) -> None:
     """Require every tensor of a model in a checkpoint.
 
@@ -122,9 +123,7 @@ def check_fit(
     wanted = {
         name: value
         for name, value in model.state_dict().items()
-        if name.startswith(part)
-        and torch.is_tensor(value)
-        and not name.endswith('num_batches_tracked')
+        if name.startswith(part) and torch.is_tensor(value)
     }
     problems = compare(wanted, read_weights(path) if state is None else state)
     if not any(problems.values()):
@@ -155,10 +154,11 @@ def load_model(model: nn.Module, file: str) -> None:
     mark_initialized(model)  # a Runner would call init_weights
 
 
-def compare(
-    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]
-) -> dict[str, list[str]]:
-    """The keys that a state dict lacks, and those of another shape."""
+def compare(wanted: State, state: State) -> dict[str, list[str]]:
+    """The 'missing' keys of a state dict, and those of another 'shape'.
+
+    Counters of batches (num_batches_tracked) may be missing.
+    """
     return {
         'missing': [
             key
@@ -173,9 +173,7 @@ def compare(
     }
 
 
-def unexpected(
-    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]
-) -> list[str]:
+def unexpected(wanted: State, state: State) -> list[str]:
     """The keys of a state dict that the stages of a backbone do not have."""
     stages = {stage_of(key) for key in wanted}
     return [
@@ -187,10 +185,17 @@ def unexpected(
     ]
 
 
-def check_values(
-    path: object, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]
-) -> None:
-    """Refuse integers in place of floats, and NaN and infinity."""
+def check_values(path: object, wanted: State, state: State) -> None:
+    """Refuse integers in place of floats, and NaN and infinity.
+
+    Args:
+        path: of the file, for messages.
+        wanted: the backbone's tensors.
+        state: the file's.
+
+    Raises:
+        CheckpointError: it names the first key.
+    """
     for key, here in wanted.items():
         there = state.get(key)
         if there is None or not here.is_floating_point():
@@ -214,16 +219,14 @@ def stage_of(key: str) -> int:
 
 
 def classifier_only(key: str, wanted: Iterable[str]) -> bool:
-    """Whether only a classifier has this key: head, class token, last norm."""
+    """Whether it is a key of a head, a class token or PVT's final norm."""
     if key.startswith('head.') or key.endswith('.cls_token'):
         return True
     stage = key.split('.norm.')[0]
     return '.norm.' in key and f'{stage}.pos_embed' in wanted
 
 
-def log_share(
-    module: nn.Module, state: Mapping[str, Tensor], source: str
-) -> None:
+def log_share(module: nn.Module, state: State, source: str) -> None:
     """Log how many of a module's parameters were loaded."""
     parameters = dict(module.named_parameters())
     total = sum(p.numel() for p in parameters.values())

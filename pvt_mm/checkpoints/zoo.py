@@ -31,12 +31,12 @@ def pvt(name: str, mirror: str) -> Source:
 
 
 def timm(name: str) -> Source:
-    """The same with timm's mirror."""
+    """Official ImageNet file of PVT v2, and timm's copy of it."""
     return pvt(name, f'timm/{name}.in1k/resolve/main/model.safetensors')
 
 
 def zetatech(name: str) -> Source:
-    """The same with the mirror that transformers documents."""
+    """Official ImageNet file of PVT, and the copy transformers documents."""
     mirror = name.replace('_', '-') + '-224'
     return pvt(name, f'Zetatech/{mirror}/resolve/main/pytorch_model.bin')
 

@@ -20,31 +20,8 @@ def command_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """What ``train`` and ``test`` have in common."""
-    parser.add_argument(
-        'config', help='config file, for example configs/NAME.py'
-    )
-    parser.add_argument(
-        '--work-dir', help='folder of logs; work_dirs/NAME if not given'
-    )
-    add_cfg_options(parser)
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what started the processes',
-    )
-    parser.add_argument(
-        '--no-data-check',
-        action='store_true',
-        help='start without a look at the annotations and some images',
-    )
-    parser.add_argument('--local-rank', '--local_rank', help=argparse.SUPPRESS)
-
-
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """``--cfg-options``."""
+    """Add ``--cfg-options`` to a command."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -57,7 +34,11 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 
 
 def share(text: str) -> float:
-    """A number from 0 to 1."""
+    """The number from 0 to 1 of an option.
+
+    Raises:
+        ArgumentTypeError: it is not in this range.
+    """
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f'{text} is not in 0..1')
@@ -65,7 +46,11 @@ def share(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number from 1 on."""
+    """The whole number from 1 on of an option.
+
+    Raises:
+        ArgumentTypeError: it is smaller.
+    """
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f'{text} is not 1 or more')

@@ -17,10 +17,10 @@ from .schema import bare, find_class, known_keys, walk
 
 ARGUMENT = re.compile(r"(\w+)\.__init__\(\) .*keyword argument '(\w+)'")
 NOT_THERE = re.compile(r'(\S+) is not in the (\w+)::([\w ]+) registry')
-# Where the classes of a config come from, if not from the user.
+# Packages of the classes that a config names; others are the user's.
 LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'torch', 'pvt_mm')
 SCOPES = ('mmdet', 'mmseg', 'mmengine')
-# What a config at fault raises outside the constructors that it names.
+# What a wrong config raises outside the constructors that it names.
 FROM_CONFIG = (
     AssertionError,
     AttributeError,
@@ -45,16 +45,16 @@ class Part(NamedTuple):
 
 @contextmanager
 def building(cfg: Config, name: str, *, all_errors: bool = True) -> Iterator:
-    """Turn what goes wrong while a run is built into one sentence.
+    """Context: an error while a run is built becomes one sentence.
 
-    An exception inside a class that is in none of the libraries below is a
-    bug of that class, and passes with its traceback.
+    An exception inside a class outside LIBRARIES is a bug of that class, and
+    passes with its traceback.
 
     Args:
         cfg: the config of the run.
         name: of the config file.
-        all_errors: also those that come from no part of the config; without
-            it, they pass.
+        all_errors: also FROM_CONFIG outside the constructors of the
+            config's parts.
 
     Raises:
         UsageError: something cannot be built.
@@ -80,7 +80,7 @@ def building(cfg: Config, name: str, *, all_errors: bool = True) -> Iterator:
 
 
 def failed_part(error: Exception) -> Part | None:
-    """The innermost part that mmengine was building when it failed."""
+    """The innermost part that mmengine was building; None outside of all."""
     part = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         found = frame.f_locals
@@ -90,7 +90,7 @@ def failed_part(error: Exception) -> Part | None:
 
 
 def is_foreign(cfg: Config, part: Part, error: Exception) -> bool:
-    """Whether the constructor that failed is the user's own."""
+    """Whether the constructor that failed is outside LIBRARIES."""
     kind = part.cfg.get('type')
     if isinstance(kind, str):
         kind = find_class(kind, cfg.get('default_scope') or 'mmengine')
@@ -131,7 +131,7 @@ def key_of(cfg: Config, part: Part) -> str:
 def unknown_type(
     cfg: Config, part: Part | None, kind: str, scope: str, registry: str
 ) -> str:
-    """A type that its registry does not have, and where it is instead."""
+    """Sentence on a type that its registry does not have."""
     names = [n for n, v in walk(cfg) if v == kind and n.endswith('type')]
     key = f'{names[0] if names else "type"}={kind!r}'
     near = get_close_matches(kind, known_types(part), n=3, cutoff=0.5)
@@ -164,7 +164,7 @@ def known_types(part: Part | None) -> list[str]:
 def unknown_argument(
     cfg: Config, part: Part | None, owner: str, argument: str
 ) -> str:
-    """An argument that a constructor does not take, and the nearest ones."""
+    """Sentence on an argument that a constructor does not take."""
     inside = key_of(cfg, part) if part else ''
     nodes = {'': config_dict(cfg)} | dict(walk(cfg))
     keys = [key for key in nodes if key.split('.')[-1] == argument]
@@ -181,6 +181,6 @@ def unknown_argument(
 
 
 def failed_line(error: Exception) -> str:
-    """The condition, or line of code, that an error without words names."""
+    """Source line that raised an error without a message."""
     line = traceback.extract_tb(error.__traceback__)[-1].line
     return f'expected {line.removeprefix("assert ")}'

@@ -57,7 +57,11 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
 
 
 def check(cfg: Config, key: str) -> None:
-    """Stop at a key that nothing reads."""
+    """Stop at a key that nothing reads.
+
+    Raises:
+        UsageError: with the nearest keys.
+    """
     path = key.split('.')
     if path[0] in cfg and not read_by_runner(cfg, path[0]):
         fail_used(cfg, path)
@@ -83,7 +87,13 @@ def check(cfg: Config, key: str) -> None:
 
 
 def fail(cfg: Config, key: str, known: list[str]) -> None:
-    """Say which keys are near the one that nothing reads."""
+    """Raise UsageError for a key that nothing reads, with the nearest keys.
+
+    Args:
+        cfg: the config.
+        key: as it was given.
+        known: keys that its owner would take.
+    """
     names = {name for name, _ in walk(cfg)} | set(known)
     names |= {f'{owner}.{name}' for owner in EXTRA for name in EXTRA[owner]}
     names = {n for n in names if read_by_runner(cfg, n.split('.')[0])}
@@ -97,7 +107,10 @@ def fail(cfg: Config, key: str, known: list[str]) -> None:
 
 
 def fail_used(cfg: Config, path: list[str]) -> None:
-    """Name the keys that got the value of a name inside the config file."""
+    """Raise UsageError for an option that names a variable of the config file.
+
+    The message has the keys that were set from it.
+    """
     key = '.'.join(path)
     tree = {
         name: bare(value)
@@ -117,7 +130,7 @@ def fail_used(cfg: Config, path: list[str]) -> None:
 
 
 def make_parents(cfg: Config, key: str) -> None:
-    """Make the dicts of a new key, in place of None or after a list."""
+    """Make the dicts around a new key, in place of None or after a list."""
     node = config_dict(cfg)
     for part in key.split('.')[:-1]:
         if isinstance(node, list | tuple):
@@ -131,7 +144,11 @@ def make_parents(cfg: Config, key: str) -> None:
 
 
 def move_data(cfg: Config, folder: str) -> None:
-    """Put a folder in place of the config's data root, in every path."""
+    """Put a folder in place of the config's data root, in every path.
+
+    Raises:
+        UsageError: the config has no data_root.
+    """
     if 'data_root' not in cfg:
         raise UsageError(
             '--cfg-options data_root: this config names no data_root; set '

@@ -3,25 +3,33 @@
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 from ..compat import config_finder
 from ..errors import UsageError
+from .cfg_options import merge_options
 from .paths import SCOPE, config_path
 
 # Modules of version 0.1 that configs import -> where their parts are now.
 MOVED = {
+    'pvt_mm.backbones': 'pvt_mm.models.backbones',
+    'pvt_mm.layers': 'pvt_mm.models.layers',
     'pvt_mm.heads': 'pvt_mm.models.decode_heads',
-    'pvt_mm.classification': 'pvt_mm.datasets and pvt_mm.evaluation',
+    'pvt_mm.classifier': 'pvt_mm.models.classifiers',
+    'pvt_mm.classification': (
+        'pvt_mm.datasets, pvt_mm.evaluation and pvt_mm.models.classifiers'
+    ),
     'pvt_mm.engine.hooks.first_score': 'pvt_mm.engine.hooks',
 }
-# Every other one was added to the config in a work dir by a run.
-ADDED = ('pvt_mm.engine.', 'pvt_mm.data_check.')
+# Others, which a run of version 0.1 added to the config in its work dir.
+ADDED = ('pvt_mm.engine.', 'pvt_mm.data_check')
 
 
 def load_config(name: str | os.PathLike) -> Config:
@@ -43,9 +51,10 @@ def load_config(name: str | os.PathLike) -> Config:
             return Config.fromfile(path)
     except ImportError as error:
         # mmengine's own message lists all of sys.path
-        reason = error.__cause__ or error.__context__ or error
-        fix = import_fix(str(reason))
-        raise UsageError(f'{path}: {reason}; {fix}') from error
+        failed = error.__cause__ or error
+        reason = failed.__context__ or failed
+        said = ': '.join(dict.fromkeys((str(failed), str(reason))))
+        raise UsageError(f'{path}: {said}; {import_fix(reason)}') from error
     except Exception as error:  # a config is a program: it may raise any
         reason = str(error).split('\n')[0] or type(error).__name__
         near = nearest_file(reason)
@@ -54,10 +63,29 @@ def load_config(name: str | os.PathLike) -> Config:
         ) from error
 
 
+def open_config(
+    name: str | os.PathLike, options: Mapping[str, Any] | None
+) -> Config:
+    """Read a config, change it, and make its default scope the current one.
+
+    Args:
+        name: a path, or the name of one of ours.
+        options: what ``--cfg-options`` gave; None if nothing.
+
+    Raises:
+        UsageError: there is no such file, it is no usable config, or nothing
+            reads an option.
+    """
+    cfg = load_config(name)
+    merge_options(cfg, options or {})
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    return cfg
+
+
 def find_config(
     name: str, filename: str, find: Callable
 ) -> tuple[str, str | None]:
-    """Path and scope of a config in ``_base_``.
+    """Path and scope of a config in ``_base_``; no scope for ours.
 
     Args:
         name: a path, or ``PACKAGE::PATH``.
@@ -76,10 +104,10 @@ def find_config(
     return find(name, filename)
 
 
-def import_fix(reason: str) -> str:
-    """What to do about a module that a config imports and nobody has."""
-    found = re.search(r'pvt_mm\.[\w.]+', reason)
-    module = found[0] if found else ''
+def import_fix(reason: BaseException) -> str:
+    """What to do about an error while a config imports a module."""
+    missing = isinstance(reason, ModuleNotFoundError)
+    module = (missing and reason.name) or ''
     if module in MOVED:
         return (
             f'since pvt_mm 0.2 it is {MOVED[module]}, and CHANGELOG.md lists '
@@ -94,7 +122,7 @@ def import_fix(reason: str) -> str:
 
 
 def nearest_file(reason: str) -> str:
-    """For a missing file that a config inherits, the nearest that is there."""
+    """For a message on a missing inherited file: the nearest names, or ''."""
     missing = re.search(r"""['"](.+\.py)['"]""", reason)
     if not missing or os.path.exists(missing[1]):
         return ''

@@ -72,7 +72,7 @@ def walk(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
 
 
 def bare(node: Any) -> Any:
-    """A part of a config without mmengine's marks of inheritance."""
+    """A part of a config as plain dicts and lists, without ``_scope_``."""
     if isinstance(node, Mapping):
         return {k: bare(v) for k, v in node.items() if k != '_scope_'}
     if isinstance(node, list | tuple):
@@ -81,7 +81,7 @@ def bare(node: Any) -> Any:
 
 
 def read_by_runner(cfg: Config, name: str) -> bool:
-    """Whether a top-level name reaches the run."""
+    """Whether mmengine's Runner or our tools read a top-level name."""
     if name == 'data_preprocessor':
         return name not in cfg.get('model', {})
     return name in parameters(Runner) | TOP_LEVEL
@@ -90,7 +90,16 @@ def read_by_runner(cfg: Config, name: str) -> bool:
 def known_keys(
     path: list[str], node: Mapping, scope: str | None
 ) -> set[str] | None:
-    """The keys that may be added to a dict of the config; None: any key."""
+    """The keys that may be added to a dict of the config.
+
+    Args:
+        path: keys to the dict.
+        node: the dict.
+        scope: default_scope.
+
+    Returns:
+        None: its type is unknown, any key is allowed.
+    """
     if not path:
         return parameters(Runner) | TOP_LEVEL
     known = {'_delete_', 'type'}
@@ -109,7 +118,7 @@ def known_keys(
 
 
 def find_class(name: str, scope: str) -> Any:
-    """The class registered under a name, in any registry, or None."""
+    """The class registered under a name; None if no registry has it."""
     for root in REGISTRIES:
         with root.switch_scope_and_registry(scope) as registry:
             found = registry.get(name)
@@ -119,7 +128,7 @@ def find_class(name: str, scope: str) -> Any:
 
 
 def parameters(owner: Any) -> set[str]:
-    """Names that a constructor takes, through **kwargs to its parents."""
+    """Names that a constructor takes, and its parents if it has **kwargs."""
     names: set[str] = set()
     inits = [vars(c).get('__init__') for c in getattr(owner, '__mro__', ())]
     for init in filter(None, inits or [owner]):

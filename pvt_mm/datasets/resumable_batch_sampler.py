@@ -16,7 +16,7 @@ from torch.utils.data import BatchSampler, Sampler, get_worker_info
 
 from ..compat import rewind_sampler
 
-STRIDE = 1_000_003  # a prime, so that seeds of two runs do not meet
+STRIDE = 1_000_003  # a prime: runs with nearby seeds do not share batch seeds
 
 
 class SeededBatch(list):

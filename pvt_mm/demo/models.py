@@ -15,7 +15,12 @@ UPLOAD = 'the uploaded image'  # what messages call it
 
 
 class Run(NamedTuple):
-    """A config and the weights that were trained with it."""
+    """A config and the weights that were trained with it.
+
+    Attributes:
+        config: file, or the name of one of ours.
+        weights: file of the whole model.
+    """
 
     config: str
     weights: str
@@ -35,7 +40,7 @@ def find_runs(root: Path) -> dict[str, Run]:
 
 
 class Models:
-    """The models of a page; the one in use stays in memory.
+    """The models of a page; only the one in use is in memory.
 
     Args:
         runs: name that is shown -> config and weights.

@@ -2,7 +2,7 @@
 
 import gradio
 
-from ..errors import CheckpointError, InputError, UsageError
+from ..errors import UsageError
 from .models import Models
 
 
@@ -12,7 +12,7 @@ def make_page(models: Models) -> gradio.Blocks:
     def show(image, name, score):
         try:
             return models.show(image, name, score)
-        except (UsageError, CheckpointError, InputError) as error:
+        except UsageError as error:
             raise gradio.Error(str(error), print_exception=False) from error
 
     names = list(models.runs)

@@ -105,7 +105,7 @@ CONFLICTS = (
         'pip install mmdet==3.3.0',
     ),
     (
-        r"No module named '([^'.]+)",
+        r"No module named '(torch|numpy|setuptools|mmengine)'",
         r'\1 is not installed',
         r'pip install \1',
     ),

@@ -114,13 +114,16 @@ def run_checks(names: Iterable[str]) -> Iterator[str]:
 
 
 def is_absent(name: str) -> bool:
-    """Whether a check may be left out: one library is enough to work with."""
+    """Whether a check is of a library that is not installed.
+
+    Not if mmdet and mmseg are both absent: one of them is needed.
+    """
     there = [lib for lib in NEEDS.values() if importlib.util.find_spec(lib)]
     return bool(there) and NEEDS.get(name, there[0]) not in there
 
 
 def run_check(name: str) -> str:
-    """Run one check -> its error output if it failed, else ''."""
+    """Run one check -> its error output, empty if it passed."""
     process = subprocess.run(
         [sys.executable, '-c', CHECKS[name]], capture_output=True, text=True
     )

@@ -1,9 +1,8 @@
-"""Mixed precision: fp16 as mmengine does it, and bfloat16 with mmcv.
+"""Mixed precision: mmengine's fp16, and bfloat16 on GPU and CPU.
 
-In bfloat16 everything that mmcv needs in float32 stays in float32, on GPU and
-CPU.
-bfloat16 has float32's range, so that no loss is scaled, and 8 bits of
-precision: a coordinate beyond 256 pixels would not even be whole.
+bfloat16 has float32's range, so no loss scaling is needed, and 8 bits of
+precision: integers above 256 are not exact, so boxes, losses and mmcv's
+operators stay in float32.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,14 +12,13 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.utils import apply_to
 from torch import Tensor, nn
 
-from ..config.additions import add_import
 from ..errors import UsageError
+from .run_config import add_import
 
 # Operators of mmcv have no bfloat16 kernels; losses are sums of many numbers.
 FLOAT32 = (
@@ -35,13 +33,21 @@ FLOAT32_RESULT = (
     'mmdet.models.roi_heads.bbox_heads.',
     'mmdet.models.roi_heads.mask_heads.',
 )
+WRAPPERS = ('OptimWrapper', 'AmpOptimWrapper', 'Bf16OptimWrapper')
 HALVES = (torch.bfloat16, torch.float16)
 
 
-def set_precision(cfg: Config, precision: str | None) -> None:
+def set_precision(
+    cfg: Config, precision: str | None, remarks: list[str]
+) -> None:
     """Train in 'fp16', 'bf16' or, for None, as the config says.
 
     Without a GPU a config of fp16 trains in fp32.
+
+    Args:
+        cfg: the config of a training run.
+        precision: 'fp16', 'bf16' or None.
+        remarks: sentences for the log are added here.
 
     Raises:
         UsageError: fp16 without a GPU, or an optim_wrapper of another type.
@@ -52,17 +58,18 @@ def set_precision(cfg: Config, precision: str | None) -> None:
         if wrapper.get('type') == 'AmpOptimWrapper' and not gpu:
             wrapper.type = 'OptimWrapper'
             drop_loss_scale(wrapper)
-            print_log('No GPU: mixed precision is fp32 in this run.')
+            remarks.append('No GPU: mixed precision is fp32 in this run.')
         return
     if precision == 'fp16' and not gpu:
         raise UsageError(
             '--amp needs a GPU and there is none here: leave it out, or '
             'give --amp bf16'
         )
-    if wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
+    kind = wrapper.get('type', WRAPPERS[0])
+    if kind not in WRAPPERS:
         raise UsageError(
-            f'--amp cannot change optim_wrapper.type={wrapper.type}: set '
-            'the type to OptimWrapper in the config, or leave --amp out'
+            f'--amp cannot change optim_wrapper.type={kind}: set the type to '
+            f'{WRAPPERS[0]} in the config, or leave --amp out'
         )
     if precision == 'fp16':
         wrapper.type = 'AmpOptimWrapper'
@@ -74,18 +81,21 @@ def set_precision(cfg: Config, precision: str | None) -> None:
 
 
 def drop_loss_scale(wrapper: ConfigDict) -> None:
-    """Remove what only the fp16 wrapper knows."""
+    """Remove the arguments that only the fp16 wrapper has."""
     for key in ('loss_scale', 'dtype', 'use_fp64'):
         wrapper.pop(key, None)
 
 
 @OPTIM_WRAPPERS.register_module()
 class Bf16OptimWrapper(OptimWrapper):
-    """Steps whose forward pass is in bfloat16 up to the float32 border."""
+    """OptimWrapper that runs the forward pass in bfloat16.
+
+    What FLOAT32 lists runs in float32.
+    """
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Where the losses of a step are computed."""
+        """Context in which a model computes its losses."""
         device = next(model.parameters()).device.type
         with (
             super().optim_context(model),
@@ -97,9 +107,9 @@ class Bf16OptimWrapper(OptimWrapper):
 
 @contextmanager
 def float32_border(model: nn.Module, device: str) -> Iterator[None]:
-    """Run losses, RoI extractors and operators of mmcv in float32.
+    """Context: modules of FLOAT32 run in float32.
 
-    What the heads of a detector predict is float32 too.
+    The results of those of FLOAT32_RESULT become float32.
     """
     changed = []
     for module in model.modules():
@@ -119,7 +129,12 @@ def float32_border(model: nn.Module, device: str) -> Iterator[None]:
 
 
 def lives_in(module: nn.Module, modules: tuple[str, ...]) -> bool:
-    """Whether a module, or what it inherits from, is defined there."""
+    """Whether a module's class or a base of it is defined in a package.
+
+    Args:
+        module: any module.
+        modules: packages, each with a final dot.
+    """
     return any(
         f'{base.__module__}.'.startswith(modules)
         for base in type(module).__mro__
@@ -129,19 +144,19 @@ def lives_in(module: nn.Module, modules: tuple[str, ...]) -> bool:
 def in_float32(
     forward: Callable, device: str, /, *args: Any, **kwargs: Any
 ) -> Any:
-    """Call with halves turned into floats and without autocast."""
+    """Call without autocast, with 16-bit floats turned into 32-bit ones."""
     args, kwargs = floats((args, kwargs))
     with torch.autocast(device, enabled=False):
         return forward(*args, **kwargs)
 
 
 def to_float32(forward: Callable, /, *args: Any, **kwargs: Any) -> Any:
-    """Call, and turn halves of the result into floats."""
+    """Call, and turn 16-bit floats of the result into 32-bit ones."""
     return floats(forward(*args, **kwargs))
 
 
 def floats(data: Any) -> Any:
-    """Tensors of 16-bit floats as 32-bit floats, in any nest of containers."""
+    """Nested containers, with tensors of 16-bit floats as 32-bit floats."""
     return apply_to(data, is_half, Tensor.float)
 
 

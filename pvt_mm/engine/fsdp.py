@@ -8,9 +8,9 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..compat import fsdp_strategy
-from ..config.additions import add_import
 from ..errors import UsageError
 from ..models.layers import Block
+from .run_config import add_import
 from .runner import FaultTolerantRunner
 
 KNOWN = 'FSDPStrategy'
@@ -19,9 +19,9 @@ KNOWN = 'FSDPStrategy'
 class FSDPRunner(FlexibleRunner):
     """mmengine's FlexibleRunner with three differences.
 
-    The model is whole until the run starts, so that it can be checked. A
-    checkpoint in the middle of an epoch knows that it is there. The
-    optimizer is built by the strategy.
+    The model is whole until the run starts, so that it can be checked.
+    Checkpoints inside an epoch keep their own epoch and iteration (mmengine
+    writes those of the epoch's end). The optimizer is built by the strategy.
     """
 
     build_dataloader = staticmethod(FaultTolerantRunner.build_dataloader)
@@ -34,16 +34,16 @@ class FSDPRunner(FlexibleRunner):
         return runner
 
     def build_optim_wrapper(self, optim_wrapper):
-        """Leave it to the strategy, which builds it from the divided model."""
+        """Return the config: the strategy builds it from the divided model."""
         return optim_wrapper
 
     def save_checkpoint(self, *args, meta: dict | None = None, **kwargs):
-        """Save where the run is; mmengine writes the end of an epoch."""
+        """Save a checkpoint with the epoch and iteration of meta."""
         self.place = dict(meta or {})
         super().save_checkpoint(*args, meta=meta, **kwargs)
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
-        """Put the place right before a hook counts from it."""
+        """Restore epoch and iteration in checkpoint['meta'] before hooks."""
         if fn_name == 'before_save_checkpoint':
             kwargs['checkpoint']['meta'].update(self.place)
         super().call_hook(fn_name, **kwargs)
@@ -59,14 +59,17 @@ class WholeNormFSDP(fsdp_strategy()):
     """
 
     def _init_state_dict_cfg(self, state_dict_cfg) -> None:
-        """Move nothing to the CPU that is there: torch 2.13 would crash."""
+        """Offload nothing without a GPU: torch 2.13 would crash."""
         super()._init_state_dict_cfg(state_dict_cfg)
         if not torch.cuda.is_available():
             self.state_dict_config.offload_to_cpu = False
             self.optim_state_dict_config.offload_to_cpu = False
 
     def build_optim_wrapper(self, optim_wrapper, model=None):
-        """Let the whole model clip."""
+        """Clip by the norm of all processes' gradients.
+
+        FSDP.clip_grad_norm_ computes it.
+        """
         built = super().build_optim_wrapper(optim_wrapper, model)
         if getattr(built, 'grad_name', '') == 'grad_norm':
             built.clip_func = lambda params, **how: model.clip_grad_norm_(
@@ -75,7 +78,7 @@ class WholeNormFSDP(fsdp_strategy()):
         return built
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
-        """Load the optimizer's state, each process its part."""
+        """Load this process's part of the optimizer's state."""
         optimizer = self.optim_wrapper.optimizer
         part = FullyShardedDataParallel.optim_state_dict_to_load(
             self.model, optimizer, state_dict
@@ -92,7 +95,7 @@ def each_block(
 
 
 def prepare_fsdp(cfg: Config) -> None:
-    """Put the strategy of this file into a config that asks for FSDP.
+    """Replace mmengine's FSDPStrategy in a config by the one of this file.
 
     Raises:
         UsageError: another strategy, or a single process.

@@ -1,4 +1,4 @@
-"""Join the processes of a run, on GPUs or on the CPU."""
+"""Initialise the processes of a run, on GPUs or on the CPU."""
 
 import os
 from collections.abc import MutableMapping
@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import all_reduce, get_world_size, init_dist
-from mmengine.logging import print_log
+from mmengine.dist import all_reduce, init_dist
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
 
@@ -22,11 +21,16 @@ STARTERS = {
 }
 
 
-def start_processes(cfg: Config, launcher: str) -> None:
-    """Join the processes, and prepare the config for them.
+def start_processes(cfg: Config, launcher: str, remarks: list[str]) -> None:
+    """Initialise torch.distributed, and prepare the config for it.
 
-    They are joined before mmengine's Runner would do it, because what is
-    fitted to their number comes first.
+    mmengine's Runner would do it later; the total batch is fitted to the
+    number of processes before.
+
+    Args:
+        cfg: the config of the run.
+        launcher: what started the processes, or 'none'.
+        remarks: sentences for the log are added here.
 
     Raises:
         UsageError: the launcher needs a GPU, or did not start this process.
@@ -49,11 +53,11 @@ def start_processes(cfg: Config, launcher: str) -> None:
     if gpu:
         join_on_gpus(cfg, launcher)
     else:
-        join_on_the_cpu(cfg)
+        join_on_the_cpu(cfg, remarks)
 
 
-def join_on_the_cpu(cfg: Config) -> None:
-    """Join the processes through gloo; mmengine puts every one on a GPU.
+def join_on_the_cpu(cfg: Config, remarks: list[str]) -> None:
+    """Initialise gloo; mmengine would put every process on a GPU.
 
     The model is wrapped without device ids, and SyncBN becomes BN, because
     torch's SyncBatchNorm works on GPUs only.
@@ -68,11 +72,14 @@ def join_on_the_cpu(cfg: Config) -> None:
         'device_ids': None,
     }
     if replace_sync_bn(cfg.model):
-        print_log('No GPU: every SyncBN is a BN in this run.')
+        remarks.append('No GPU: every SyncBN is a BN in this run.')
 
 
 def join_on_gpus(cfg: Config, launcher: str) -> None:
-    """Join the processes as mmengine's Runner does, which then need not."""
+    """Initialise torch.distributed as mmengine's Runner does.
+
+    The Runner then skips it.
+    """
     settings = cfg.get('env_cfg') or {}
     multiprocessing = settings.get('mp_cfg') or {}
     set_multi_processing(**multiprocessing, distributed=True)
@@ -80,7 +87,7 @@ def join_on_gpus(cfg: Config, launcher: str) -> None:
 
 
 def replace_sync_bn(model: MutableMapping[str, Any]) -> int:
-    """Turn each SyncBN of a model's config into BN; how many there were."""
+    """Turn each SyncBN of a model's config into BN -> how many there were."""
     norms = [
         node
         for _, node in walk(model)
@@ -93,8 +100,6 @@ def replace_sync_bn(model: MutableMapping[str, Any]) -> int:
 
 def max_over_processes(number: int) -> int:
     """The largest of the numbers of all processes, in each of them."""
-    if get_world_size() == 1:
-        return number
     largest = torch.tensor(number)
     all_reduce(largest, 'max')
     return int(largest)

@@ -11,6 +11,8 @@ from ..checkpoints import locate
 from ..config.schema import walk
 from ..errors import UsageError
 
+# Addresses of weights, but for those of mmengine alone (torchvision://).
+LOCATED = re.compile(r'(pvt|https?)://|(?!.*://)')
 # Necks that take each map of the backbone, in order, and make all as wide.
 NECKS = ('FPN', 'PAFPN', 'ChannelMapper')
 # Numbers of a detector that are the width of its neck.
@@ -20,11 +22,11 @@ DETECTOR = re.compile(
 )
 
 
-def check_weights(cfg: Config) -> None:
-    """Get the backbone's weights now, not after the data has been read.
+def weight_configs(cfg: Config) -> Iterator[Mapping]:
+    """The dicts of weight files in the backbone's init_cfg.
 
     Raises:
-        CheckpointError: they are nowhere; it says where to put them.
+        UsageError: init_cfg is neither a dict nor a list of them.
     """
     given = (cfg.model.get('backbone') or {}).get('init_cfg') or []
     for weights in given if isinstance(given, list | tuple) else [given]:
@@ -33,19 +35,32 @@ def check_weights(cfg: Config) -> None:
                 f'model.backbone.init_cfg={given!r} must be '
                 "dict(type='Pretrained', checkpoint=...)"
             )
-        if weights.get('type') == 'Pretrained' and weights.get('checkpoint'):
-            locate(weights['checkpoint'])
+        if weights.get('type') == 'Pretrained':
+            yield weights
+
+
+def check_weights(cfg: Config) -> None:
+    """Get the backbone's weights now, not after the data has been read.
+
+    Raises:
+        CheckpointError: they are nowhere; it says where to put them.
+        UsageError: init_cfg is neither a dict nor a list of them.
+    """
+    for weights in weight_configs(cfg):
+        address = weights.get('checkpoint')
+        if address and LOCATED.match(address):
+            locate(address)
 
 
 def check_channels(cfg: Mapping[str, Any], model: nn.Module) -> None:
-    """Stop at a neck or head that takes other widths than it gets.
+    """Check that neck and heads take as many channels as they get.
 
-    torch would say so in the first iteration, without a name.
+    torch would fail in the first iteration, without a name.
 
     Args:
         cfg: config of the model.
         model: what was built from it, also inside a wrapper; a backbone
-            without ``out_channels`` is not asked.
+            without ``out_channels`` is not checked.
 
     Raises:
         UsageError: it says which numbers fit.
@@ -80,7 +95,11 @@ def segmentation_heads(cfg: Mapping) -> Iterator[tuple[str, Mapping]]:
 
 
 def check_head(name: str, head: Mapping, maps: list[int]) -> None:
-    """Compare what a head of mmseg takes with the maps that it chooses."""
+    """Compare the channels of a head of mmseg with the maps that it selects.
+
+    Raises:
+        UsageError: it says which numbers fit.
+    """
     given = head.get('in_channels')
     every = tuple(range(len(maps))) if isinstance(given, Sequence) else -1
     index = head.get('in_index', every)
@@ -99,7 +118,11 @@ def check_head(name: str, head: Mapping, maps: list[int]) -> None:
 
 
 def compare(name: str, given: Any, wanted: Any) -> None:
-    """Stop if a number, or a list of them, is not what is wanted."""
+    """Compare a number of the config, or a list of them, with what fits.
+
+    Raises:
+        UsageError: they differ.
+    """
     given = list(given) if isinstance(given, Sequence) else given
     if given is not None and given != wanted:
         raise UsageError(

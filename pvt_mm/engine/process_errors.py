@@ -2,25 +2,24 @@
 
 import os
 import re
-import traceback
 
-from ..compat import ignore_dead_workers
+from torch import distributed
+
+from ..compat import receives_batch
 
 WORKER = re.compile(
     r'DataLoader worker \(pid\(?s?\)? [\d, ]+\) .*|Pin memory thread exited.*'
     r'|Caught (Connection\w+|EOFError) in pin memory thread.*'
 )
 PEER = re.compile(
-    'Connection closed by peer|Connection reset by peer|Broken pipe'
+    'Connection closed by peer|Connection reset by peer'
     '|Timed out waiting|NCCL.*(timeout|remote process)'
 )
 
 
 def explain(error: BaseException | None) -> str | None:
     """What happened and what to do; None if no other process is involved."""
-    # torch's handler raises in the middle of anything, also of this
-    ignore_dead_workers()
-    # where it did, what it interrupted may have raised another error
+    # torch's handler of SIGCHLD may have raised inside another error
     while error:
         sentence = explain_one(error)
         if sentence:
@@ -30,10 +29,13 @@ def explain(error: BaseException | None) -> str | None:
 
 
 def explain_one(error: BaseException) -> str | None:
-    """The same for one exception of a chain."""
+    """Sentence for one exception, ignoring its context.
+
+    None if no other process is involved.
+    """
     text = str(error)
     worker = WORKER.search(text)
-    if worker or receives_data(error):
+    if worker or receives_batch(error):
         what = worker[0] if worker else text
         return (
             f'a process that loads data ended ({what.rstrip(". ")}): most '
@@ -48,17 +50,11 @@ def explain_one(error: BaseException) -> str | None:
             'another one, PORT=29501 tools/dist_train.sh ..., or MASTER_PORT '
             'where torchrun is not used'
         )
-    if PEER.search(text):
+    broken = 'Broken pipe' in text and distributed.is_initialized()
+    if broken or PEER.search(text):
         return (
             'another process of this run ended or does not answer '
             f'({text.splitlines()[0][:120]}): its own message, above or in '
             'its log, says why; then go on with --resume'
         )
     return None
-
-
-def receives_data(error: BaseException) -> bool:
-    """Whether a connection to a worker broke, while a batch came from it."""
-    frames = traceback.walk_tb(error.__traceback__)
-    inside = any(f.f_code.co_name == '_try_get_data' for f, _ in frames)
-    return inside and isinstance(error, OSError | EOFError)

@@ -5,22 +5,27 @@ import zipfile
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 
 from ..checkpoints.safety import DAMAGED
 from ..errors import UsageError
+from .hooks.atomic_checkpoint_hook import LAST
 
 
-def resume(cfg: Config, checkpoint: str) -> None:
-    """Continue from a checkpoint; 'auto' is the last one of the work_dir.
+def resume(cfg: Config, checkpoint: str, remarks: list[str]) -> None:
+    """Continue from a checkpoint.
+
+    Args:
+        cfg: the config of a training run.
+        checkpoint: a file; 'auto' is the last one of the run in work_dir.
+        remarks: sentences for the log are added here.
 
     Raises:
-        UsageError: there is none that is whole.
+        UsageError: there are some for 'auto', and none is whole.
     """
     if checkpoint == 'auto':
-        checkpoint = last_checkpoint(cfg.work_dir)
+        checkpoint = last_checkpoint(cfg.work_dir, remarks)
     if not checkpoint:
-        print_log(
+        remarks.append(
             f'--resume: {cfg.work_dir} holds no checkpoint, so the run '
             'starts from the beginning.'
         )
@@ -28,18 +33,27 @@ def resume(cfg: Config, checkpoint: str) -> None:
     cfg.resume, cfg.load_from = True, checkpoint
 
 
-def last_checkpoint(work_dir: str) -> str | None:
-    """The newest whole checkpoint of a folder; None if there is none at all.
+def last_checkpoint(work_dir: str, remarks: list[str]) -> str | None:
+    """The newest whole checkpoint of a run; None if there is none at all.
+
+    Args:
+        work_dir: has the checkpoints, or a file that names the last one in
+            the ``out_dir`` of the checkpoint hook.
+        remarks: sentences for the log are added here.
 
     Raises:
         UsageError: there are some, and none is whole.
     """
-    found = sorted(Path(work_dir).glob('*_*.pth'), key=os.path.getmtime)
-    found = [p for p in found if p.stem.split('_')[0] in ('epoch', 'iter')]
+    found = checkpoints(Path(work_dir))
+    name = Path(work_dir, LAST)
+    if not found and name.is_file():
+        found = checkpoints(Path(name.read_text()).parent)
     for path in reversed(found):
         if is_whole(path):
             return str(path)
-        print_log(f'--resume: {path} is damaged: the one before it is used.')
+        remarks.append(
+            f'--resume: {path} is damaged: the one before it is used.'
+        )
     if found:
         raise UsageError(
             f'--resume: none of the {len(found)} checkpoints in {work_dir} '
@@ -47,6 +61,12 @@ def last_checkpoint(work_dir: str) -> str | None:
             'beginning'
         )
     return None
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The regular checkpoints of a folder, the newest last."""
+    found = sorted(folder.glob('*_*.pth'), key=os.path.getmtime)
+    return [p for p in found if p.stem.split('_')[0] in ('epoch', 'iter')]
 
 
 def is_whole(path: Path) -> bool:

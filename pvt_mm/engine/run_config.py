@@ -1,99 +1,55 @@
 """Build the config of a run from a file and the command line."""
 
+import argparse
 import os
-from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 
 from ..checkpoints import locate
+from ..config.arguments import add_cfg_options
 from ..config.cfg_options import merge_options
 from ..config.loading import load_config
-from ..config.schema import bare, check_names
+from ..config.schema import check_names
 from ..errors import UsageError
+from .config_changes import ConfigChanges
+from .pre_run_checks import weight_configs
 
-ABSENT = object()  # in place of the value of a key that is not there
-
-
-class Change(NamedTuple):
-    """A key of the config that a step of the run changed.
-
-    Attributes:
-        key: with dots.
-        old: its value before; ABSENT for a new key.
-        new: its value after; ABSENT for a removed key.
-        step: name of the step.
-    """
-
-    key: str
-    old: Any
-    new: Any
-    step: str
-
-    def __str__(self) -> str:
-        if self.old is ABSENT:
-            return f'{self.key}: added {self.new!r} ({self.step})'
-        if self.new is ABSENT:
-            return f'{self.key}: removed {self.old!r} ({self.step})'
-        return f'{self.key}: {self.old!r} -> {self.new!r} ({self.step})'
+HOOKS = 'pvt_mm.engine.hooks'
 
 
-class ConfigChanges:
-    """The changes of a config since it was read, by the steps that made them.
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that ``train`` and ``test`` have in common."""
+    parser.add_argument(
+        'config', help='config file, for example configs/NAME.py'
+    )
+    parser.add_argument(
+        '--work-dir', help='folder of logs; work_dirs/NAME if not given'
+    )
+    add_cfg_options(parser)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes',
+    )
+    parser.add_argument(
+        '--no-data-check',
+        action='store_true',
+        help='start without a look at the annotations and some images',
+    )
+    parser.add_argument('--local-rank', '--local_rank', help=argparse.SUPPRESS)
+
+
+def read_run_config(
+    args: argparse.Namespace, needed: Sequence[str]
+) -> tuple[Config, ConfigChanges]:
+    """Read the config file, and merge --cfg-options and --work-dir into it.
 
     Args:
-        cfg: the config; it is compared with itself as it is now.
-    """
-
-    def __init__(self, cfg: Config) -> None:
-        self.cfg = cfg
-        self.before = bare(cfg.to_dict())
-        self.found: list[Change] = []
-
-    def note(self, step: str) -> None:
-        """Attribute what changed since the last note to a step."""
-        now = bare(self.cfg.to_dict())
-        self.found += [
-            Change(key, old, new, step)
-            for key, old, new in differences(self.before, now)
-        ]
-        self.before = now
-
-    def log(self) -> None:
-        """Write all changes into the log of the run."""
-        lines = ['Changes of the config:', *map(str, self.found)]
-        if not self.found:
-            lines = ['The config is used as it is in the file.']
-        print_log('\n  '.join(lines), 'current')
-
-
-def differences(old: Any, new: Any, key: str = '') -> Iterator[tuple]:
-    """(key, old value, new value) of each part of two configs that differs."""
-    below = f'{key}.' if key else ''
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        names = dict.fromkeys([*old, *new])
-        pairs = [(n, old.get(n, ABSENT), new.get(n, ABSENT)) for n in names]
-    elif is_list(old) and is_list(new) and len(old) <= len(new):
-        longer = [*old, *[ABSENT] * (len(new) - len(old))]
-        pairs = list(zip(range(len(new)), longer, new, strict=True))
-    else:
-        if old is ABSENT or new is ABSENT or old != new:
-            yield key, old, new
-        return
-    for name, a, b in pairs:
-        yield from differences(a, b, f'{below}{name}')
-
-
-def is_list(value: Any) -> bool:
-    """Whether a value of a config is a list."""
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def read_run_config(args: Namespace) -> tuple[Config, ConfigChanges]:
-    """Read the config file, and merge --cfg-options and --work-dir into it.
+        args: with the options of :func:`add_run_arguments`.
+        needed: top-level keys that the run needs, beside ``model``.
 
     Raises:
         UsageError: the file or an option cannot be used.
@@ -108,6 +64,8 @@ def read_run_config(args: Namespace) -> tuple[Config, ConfigChanges]:
             f'{args.config}: model={cfg.get("model")!r} must be a dict with '
             'a type'
         )
+    if missing := [key for key in needed if not cfg.get(key)]:
+        raise UsageError(f'{args.config} has no {" and no ".join(missing)}')
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):
@@ -117,14 +75,19 @@ def read_run_config(args: Namespace) -> tuple[Config, ConfigChanges]:
 
 
 def allow_partial_weights(cfg: Config) -> None:
-    """Let the backbone start from weights that miss some parameters."""
-    weights = cfg.model.get('backbone', {}).get('init_cfg')
-    if not weights:
+    """Let the backbone start from weights that miss some parameters.
+
+    Raises:
+        UsageError: its config names no weights.
+    """
+    found = list(weight_configs(cfg))
+    if not found:
         raise UsageError(
             '--allow-partial-weights: the config of the backbone names no '
             'weights (model.backbone.init_cfg)'
         )
-    weights.allow_partial = True
+    for weights in found:
+        weights.allow_partial = True
 
 
 def start_from(cfg: Config, *, partial: bool) -> None:
@@ -141,3 +104,25 @@ def start_from(cfg: Config, *, partial: bool) -> None:
     # every weight comes from there: download no others for nothing
     if not partial and cfg.model.get('backbone', {}).get('init_cfg'):
         cfg.model.backbone.init_cfg = None
+
+
+def add_hook(cfg: Config, hook: type) -> None:
+    """Add a hook of this package to a run, once."""
+    hooks = list(cfg.get('custom_hooks') or [])
+    if any(other.get('type') == hook.__name__ for other in hooks):
+        return
+    cfg.custom_hooks = [*hooks, dict(type=hook.__name__)]
+    add_import(cfg, hook)
+
+
+def add_import(cfg: Config, part: type) -> None:
+    """Import the module of a class in the config of the work dir as well.
+
+    Any tool can run that config then.
+    """
+    module = part.__module__
+    module = HOOKS if module.startswith(HOOKS) else module
+    known = cfg.get('custom_imports') or {}
+    imports = list(known.get('imports', []))
+    if module not in imports:
+        cfg.custom_imports = {**known, 'imports': [*imports, module]}

@@ -2,7 +2,6 @@
 
 from mmengine.config import Config
 
-from ..config.additions import add_hook, add_import
 from ..datasets.resumable_batch_sampler import ResumableBatchSampler
 from .hooks.accumulation_hook import AccumulationHook
 from .hooks.atomic_checkpoint_hook import AtomicCheckpointHook
@@ -10,6 +9,7 @@ from .hooks.nonfinite_hook import NonFiniteHook
 from .hooks.preemption_hook import PreemptionHook
 from .hooks.seed_hook import SeedHook
 from .hooks.skipped_samples_hook import SkippedSamplesHook
+from .run_config import add_hook, add_import
 
 HOOKS = (
     SeedHook,
@@ -21,9 +21,9 @@ HOOKS = (
 
 
 def add_run_hooks(cfg: Config) -> None:
-    """Let a run survive kills, signals, full disks and unusable samples.
+    """Add what makes a run resumable and fault tolerant.
 
-    docs/training.md says what each of them does.
+    docs/training.md says what each hook does.
     """
     seed_batches(cfg)
     save_atomically(cfg)

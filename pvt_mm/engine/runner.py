@@ -10,7 +10,7 @@ from ..datasets.resumable_batch_sampler import ResumableBatchSampler
 
 
 class FaultTolerantRunner(Runner):
-    """mmengine's Runner; see FaultTolerantPipeline for what is different.
+    """mmengine's Runner with a FaultTolerantPipeline in each data set.
 
     Only training skips samples, and only its loader has a
     ResumableBatchSampler.

@@ -8,14 +8,14 @@ from copy import deepcopy
 from mmengine.config import Config, ConfigDict
 
 from ..checkpoints import check_fit, locate
-from ..config.arguments import add_run_arguments, command_parser
+from ..config.arguments import command_parser
 from ..config.build_errors import building
 from ..config.data_files import check_paths
 from ..datasets.checks.classes import check_dataset
 from ..datasets.checks.examine import check_annotations, check_samples_of
 from ..errors import UsageError
 from .launch import start_processes
-from .run_config import read_run_config
+from .run_config import add_run_arguments, read_run_config
 from .runner import FaultTolerantRunner
 
 # Boxes found in the image and in its mirror image, merged by NMS.
@@ -51,8 +51,10 @@ def test(argv: Sequence[str] | None = None) -> None:
             or the weights cannot be used.
     """
     args = test_parser().parse_args(argv)
-    cfg, changes = read_run_config(args)
+    needed = ('test_dataloader', 'test_evaluator')
+    cfg, changes = read_run_config(args, needed)
     cfg.load_from = str(locate(args.checkpoint))
+    changes.note('CHECKPOINT')
     if args.out:
         keep_predictions(cfg, args.out)
         changes.note('--out')
@@ -65,13 +67,15 @@ def test(argv: Sequence[str] | None = None) -> None:
     check_paths(cfg, ('test',))
     if not args.no_data_check:
         check_annotations(cfg, ('test',))
-    start_processes(cfg, args.launcher)
+    start_processes(cfg, args.launcher, changes.remarks)
     changes.note('processes')
     with building(cfg, args.config):
-        runner = FaultTolerantRunner.from_cfg(cfg)
-        changes.log()
+        try:
+            runner = FaultTolerantRunner.from_cfg(cfg)
+        finally:
+            changes.log()
         loops = {'test': runner.test_loop}
-        check_dataset(cfg, loops['test'].dataloader.dataset)
+    check_dataset(cfg, loops['test'].dataloader.dataset)
     if not args.no_data_check:
         check_samples_of(loops)
     check_fit(runner.model, cfg.load_from)
@@ -79,29 +83,37 @@ def test(argv: Sequence[str] | None = None) -> None:
 
 
 def keep_predictions(cfg: Config, out: str) -> None:
-    """Write predictions: a pickle of detections, or a folder of label maps."""
+    """Write predictions: a pickle of detections, or a folder of label maps.
+
+    Raises:
+        UsageError: detections to another kind of file.
+    """
     metrics = cfg.test_evaluator
     metrics = metrics if isinstance(metrics, list) else [metrics]
-    if cfg.default_scope == 'mmseg':
+    scope = cfg.get('default_scope')
+    if scope == 'mmseg':
         metrics[0].update(output_dir=out, keep_results=True)
     elif not out.endswith(('.pkl', '.pickle')):
         raise UsageError(f'--out {out}: detections go to a file named *.pkl')
     else:
-        kind = 'DumpDetResults' if cfg.default_scope == 'mmdet' else None
-        kind = kind or 'DumpResults'
+        kind = 'DumpDetResults' if scope == 'mmdet' else 'DumpResults'
         metrics = [*metrics, dict(type=kind, out_file_path=out)]
     cfg.test_evaluator = metrics
 
 
 def draw_predictions(cfg: Config, folder: str) -> None:
-    """Draw every prediction over its image, into a folder."""
-    hook = cfg.default_hooks.get('visualization')
+    """Draw every prediction over its image, into a folder.
+
+    Raises:
+        UsageError: the config has no hook that draws.
+    """
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
         raise UsageError(
             '--show-dir: the config has no default_hooks.visualization'
         )
     hook.draw = True
-    if cfg.default_scope == 'mmseg':
+    if cfg.get('default_scope') == 'mmseg':
         hook.interval = 1
         backend = dict(type='LocalVisBackend', img_save_dir='.')
         cfg.visualizer.vis_backends = [dict(backend, save_dir=folder)]
@@ -110,11 +122,15 @@ def draw_predictions(cfg: Config, folder: str) -> None:
 
 
 def augment(cfg: Config) -> None:
-    """Test on scaled and mirrored images too, and merge what was found."""
+    """Test on scaled and mirrored images too, and merge the predictions.
+
+    Raises:
+        UsageError: the config has no way to merge them.
+    """
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:
         dataset = dataset.dataset
-    if cfg.default_scope == 'mmdet':
+    if cfg.get('default_scope') == 'mmdet':
         if 'mask_head' in cfg.model.get('roi_head', {}):
             raise UsageError(
                 '--tta: mmdet merges boxes, not masks; leave --tta out for '
@@ -132,7 +148,7 @@ def augment(cfg: Config) -> None:
 
 
 def mirrored(pipeline: list) -> list:
-    """A detection test pipeline that gives the image and its mirror image."""
+    """Test pipeline of a detector -> one that adds the mirrored image."""
     flips = [dict(type='RandomFlip', prob=prob) for prob in (1.0, 0.0)]
     pack = dict(
         deepcopy(pipeline[-1]), meta_keys=(*META, 'flip', 'flip_direction')

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from mmengine.dist import get_world_size
 
 from ..checkpoints import check_fit
-from ..config.additions import add_hook
-from ..config.arguments import add_run_arguments, command_parser
+from ..config.arguments import command_parser
 from ..config.build_errors import building
 from ..config.data_files import check_paths
 from ..datasets.checks.classes import check_dataset
@@ -23,7 +22,13 @@ from .hooks.deterministic_hook import make_deterministic
 from .launch import start_processes
 from .pre_run_checks import check_channels, check_weights
 from .resume import resume
-from .run_config import allow_partial_weights, read_run_config, start_from
+from .run_config import (
+    add_hook,
+    add_run_arguments,
+    allow_partial_weights,
+    read_run_config,
+    start_from,
+)
 from .run_hooks import add_run_hooks
 from .runner import FaultTolerantRunner
 
@@ -89,8 +94,9 @@ def train(argv: Sequence[str] | None = None) -> None:
     args = train_parser().parse_args(argv)
 
     # 1. The config: the file, the command line, and what a run adds.
-    cfg, changes = read_run_config(args)
-    set_precision(cfg, args.amp)
+    needed = ('train_dataloader', 'train_cfg', 'optim_wrapper')
+    cfg, changes = read_run_config(args, needed)
+    set_precision(cfg, args.amp, changes.remarks)
     changes.note('--amp' if args.amp else 'precision of this machine')
     if args.allow_partial_weights:
         allow_partial_weights(cfg)
@@ -98,13 +104,13 @@ def train(argv: Sequence[str] | None = None) -> None:
     add_run_hooks(cfg)
     changes.note('run hooks')
     if args.deterministic:
-        make_deterministic(cfg)
+        make_deterministic(cfg, changes.remarks)
         changes.note('--deterministic')
     if args.compile:
         add_hook(cfg, CompileHook)
         changes.note('--compile')
     if args.resume:
-        resume(cfg, args.resume)
+        resume(cfg, args.resume, changes.remarks)
         changes.note('--resume')
     start_from(cfg, partial=args.allow_partial_weights)
     changes.note('load_from')
@@ -117,10 +123,10 @@ def train(argv: Sequence[str] | None = None) -> None:
         check_annotations(cfg, modes)
 
     # 3. The processes, and the total batch that they make together.
-    start_processes(cfg, args.launcher)
+    start_processes(cfg, args.launcher, changes.remarks)
     changes.note('processes')
     policy = args.batch or default_policy(args.cfg_options or {})
-    fit_batch(cfg, get_world_size(), policy)
+    fit_batch(cfg, get_world_size(), policy, changes.remarks)
     changes.note(f'total batch, --batch {policy}')
     runner_class = FaultTolerantRunner
     if cfg.get('strategy'):
@@ -132,12 +138,15 @@ def train(argv: Sequence[str] | None = None) -> None:
 
     # 4. The model, data sets and optimizer, as mmengine builds them.
     with building(cfg, args.config):
-        runner = runner_class.from_cfg(cfg)
-        changes.log()
-        check_channels(cfg.model, runner.model)
+        try:
+            runner = runner_class.from_cfg(cfg)
+        finally:
+            changes.log()
+    check_channels(cfg.model, runner.model)
+    with building(cfg, args.config):
         loops = {mode: getattr(runner, f'{mode}_loop') for mode in modes}
-        check_dataset(cfg, loops['train'].dataloader.dataset)
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    check_dataset(cfg, loops['train'].dataloader.dataset)
     if not args.no_data_check:
         check_samples_of(loops)
     if cfg.get('load_from'):
@@ -151,4 +160,7 @@ def train(argv: Sequence[str] | None = None) -> None:
     # 5. mmengine's loop with the hooks of step 1; schedulers and evaluators
     # are built when it starts.
     with building(cfg, args.config, all_errors=False):
-        runner.train()
+        try:
+            runner.train()
+        finally:
+            runner.call_hook('restore_handlers')

@@ -20,7 +20,11 @@ class TopAccuracy(BaseMetric):
         self.results += [row.tolist() for row in hits]
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Hits of each image, the best score first -> top1, top5"""
+        """Percent of images whose label is the best score, or in the best 5.
+
+        Args:
+            results: per image, whether each of its best scores is the label.
+        """
         scores = {'top1': 100 * sum(row[0] for row in results) / len(results)}
         if len(results[0]) == 5:
             scores['top5'] = 100 * sum(map(any, results)) / len(results)

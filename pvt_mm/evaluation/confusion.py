@@ -183,21 +183,26 @@ def intersections(matrix: np.ndarray) -> dict[str, list[float]]:
     }
 
 
-def table(
+def score_rows(
     names: Sequence[str], columns: Mapping[str, Sequence]
 ) -> Iterable[list[str]]:
-    """Rows of text: the head, one per class, the mean of scores (%)."""
+    """Rows of text: a head, one per class, means of scores, sums of counts.
+
+    Args:
+        names: of the classes.
+        columns: name -> a score in percent (float) or count per class.
+    """
     yield ['class', *columns]
     for name, *values in zip(names, *columns.values(), strict=True):
-        yield [name, *map(number, values)]
+        yield [name, *map(cell, values)]
     means = [
         np.nanmean(values) if isinstance(values[0], float) else sum(values)
         for values in columns.values()
     ]
-    yield ['mean, or sum', *map(number, means)]
+    yield ['mean, or sum', *map(cell, means)]
 
 
-def number(value: float) -> str:
+def cell(value: float) -> str:
     """A count, or a score in percent; '-' where there is none."""
     if isinstance(value, float):
         return '-' if np.isnan(value) else f'{value:.1f}'

@@ -1,7 +1,6 @@
 """Compare an exported file with its model: results and latency."""
 
 import io
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import median
@@ -9,6 +8,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from ..benchmark.measure import interleave
 from ..errors import UsageError
 from .program import quiet
 from .target import Target
@@ -82,21 +82,10 @@ def difference(model: nn.Module, run: Run, shape: tuple[int, ...]) -> float:
 
 
 def apart(ours: Tensor, theirs: Tensor) -> float:
-    """Relative difference of two tensors; infinite for other shapes."""
+    """Largest difference by largest value; infinite for other shapes."""
     if ours.shape != theirs.shape:
         return float('inf')
     return float((ours - theirs).abs().max() / ours.abs().max())
-
-
-def latency(run: Run, image: Tensor, times: int = 5) -> float:
-    """Seconds of a call: the median of `times` after one warm-up."""
-    run(image)
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        run(image)
-        seconds.append(time.perf_counter() - start)
-    return median(seconds)
 
 
 def compare(
@@ -131,8 +120,12 @@ def compare(
         'batches)'
     )
     image = torch.randn(1, channels, *timed)
-    eager = latency(partial(outputs, found.model), image)
-    file = latency(run, image)
+    calls = {
+        'eager': partial(outputs, found.model, image),
+        'file': partial(run, image),
+    }
+    seconds = interleave(calls, 5)
+    eager, file = median(seconds['eager']), median(seconds['file'])
     yield (
         f'one image of {timed[0]}x{timed[1]}: {1e3 * file:.0f} ms, in '
         f'PyTorch {1e3 * eager:.0f} ms (median of 5, '

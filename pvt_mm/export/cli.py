@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..checkpoints.atomic import AtomicBackend
+from ..checkpoints.atomic import write_whole
 from ..config.arguments import command_parser
 from ..errors import UsageError
 from .check import compare, runner
@@ -74,13 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run = runner(data, out.suffix)
         for line in compare(found, run, size, tuple(args.size)):
             print(line)
-    try:
-        AtomicBackend().put(data, out)
-    except OSError as error:
-        raise UsageError(
-            f'{out} could not be written ({error.strerror}): free some space, '
-            'or choose another --out'
-        ) from error
+    write_whole(out, data)
     print(f'{out}: {", ".join(found.outputs)}; {len(data) / 2**20:.1f} MiB')
 
 

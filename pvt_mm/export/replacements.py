@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..models.fuse_conv_bn import fuse_for_inference
+from ..models.backbones.fuse_conv_bn import fuse_for_inference
 
 
 def windows(side: int, number: int, like: Tensor) -> Tensor:

@@ -16,8 +16,7 @@ from ..config.loading import load_config
 from ..errors import UsageError
 from ..families import FAMILIES, split_name
 from ..inference.predictor import lazy_metainfo
-from ..models.backbones import Pyramid
-from ..models.backbones.build import build_backbone
+from ..models.backbones import Pyramid, build_backbone
 from .program import SMALLEST, quiet
 
 # Mean and std that the published weights were trained with, RGB.
@@ -120,10 +119,7 @@ def of_arch(name: str, weights: str | None) -> Target:
     Raises:
         UsageError: there is no such arch.
     """
-    try:
-        model = build_backbone(name, weights)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    model = build_backbone(name, weights)
     about = {**IMAGENET, 'channels': 'RGB', 'output': MAPS}
     return Target(model, model, map_names(model.strides), about, [])
 
@@ -165,7 +161,7 @@ def map_names(numbers: Iterable[int]) -> list[str]:
 
 
 def normalization(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean, std and order of channels in a config's data_preprocessor."""
+    """Mean, std and order of channels, from the config of a model."""
     cfg = model.get('data_preprocessor') or {}
     order = 'RGB' if cfg.get('bgr_to_rgb') else 'BGR'
     return {

@@ -10,7 +10,7 @@ from rich.progress import track
 from ..config.arguments import add_cfg_options, command_parser, count, share
 from ..errors import UsageError
 from .coco import Ids, describe, objects
-from .output import CODECS, AtomicVideo, Folder, check_names
+from .output import CODECS, AtomicVideo, Folder, check_label_names
 from .predictor import Predictor
 from .results import Result, draw_result, infer_items
 from .sources import Video, open_source
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if predictor.semantic:
         numbers = list(range(len(predictor.names)))  # as in the label maps
         if not isinstance(source, Video):
-            check_names([item.name for item in source])
+            check_label_names([item.name for item in source])
     folder = Folder(args.out, predictor.names, numbers)
     results = infer_items(predictor, source, args.score, args.batch_size)
     results = track(results, args.source, total=len(source))
@@ -88,6 +88,13 @@ def write_results(
     """Write results as they come -> number of images that failed.
 
     After an interruption, the JSON has the results up to it.
+
+    Args:
+        results: of :func:`infer_items`.
+        predictor: that made them.
+        source: of the images.
+        folder: to write to.
+        ids: of images and classes in the JSON.
     """
     bad, video = 0, None
     if isinstance(source, Video):
@@ -118,7 +125,7 @@ def write_result(
     ids: Ids,
     video: AtomicVideo | None,
 ) -> None:
-    """Write the result of one image."""
+    """Write the picture of one image, and add its results to the JSON."""
     entry = describe(result, ids.image(result.item))
     picture = draw_result(result, predictor)
     if video:

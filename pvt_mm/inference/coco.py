@@ -66,7 +66,7 @@ class Ids:
 
 
 def describe(result: Result, number: int) -> dict[str, Any]:
-    """An entry of COCO's list of images; frames have a frame_id from 0."""
+    """The entry of an image in COCO's list; frames have a frame_id from 0."""
     height, width = result.image.shape[:2]
     entry = {
         'id': number,
@@ -82,7 +82,7 @@ def describe(result: Result, number: int) -> dict[str, Any]:
 def objects(
     result: Result, entry: dict[str, Any], classes: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
-    """Entries of COCO's list of results.
+    """The entries of the objects of an image in COCO's list of results.
 
     Args:
         result: what was found in an image.

@@ -132,8 +132,12 @@ def label_name(name: str) -> str:
     return (name.rsplit('.', 1)[0] if known else name) + '.png'
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Stop at two images whose label maps would have one name."""
+def check_label_names(names: Sequence[str]) -> None:
+    """Stop at two images whose label maps would have the same name.
+
+    Raises:
+        UsageError: it names both.
+    """
     first: dict[str, str] = {}
     for name in names:
         other = first.setdefault(label_name(name), name)

@@ -19,7 +19,7 @@ from ..config.cfg_options import merge_options
 from ..config.data_files import dataset_configs
 from ..config.loading import load_config
 from ..datasets.checks.classes import check_classes
-from ..datasets.checks.fault_tolerant_pipeline import blame
+from ..datasets.checks.fault_tolerant_pipeline import blame, is_data_error
 from ..errors import UsageError
 from ..visualization.drawing import TYPES, build_visualizer
 
@@ -91,18 +91,23 @@ class Predictor:
         try:
             return loader({'img_path': str(path)})['img']
         except Exception as error:  # many, by the library that decodes
-            info = {'img_path': str(path), 'seg_map_path': None}
+            info = {'img_path': str(path)}
+            if not is_data_error(error, info, {}):
+                raise
             raise BadImage(blame(info, error)) from error
 
     def prepare(self, image: np.ndarray) -> dict:
         """Through the test pipeline: BGR (H, W, 3) -> inputs (3, H', W')
 
         Raises:
-            BadImage: the pipeline cannot take it.
+            BadImage: the pipeline cannot take an image of this size. Any
+                other exception of a transform is a bug, and passes.
         """
         try:
             return self.inferencer.pipeline(image)
-        except Exception as error:  # of any transform
+        except Exception as error:
+            if not is_data_error(error, {}, {}):
+                raise
             what = str(error).strip().split('\n')[0]
             raise BadImage(
                 f'fails in the test pipeline ({type(error).__name__}: {what})'
@@ -124,7 +129,11 @@ class Predictor:
 def read_config(
     config: str | Config, options: Mapping[str, Any]
 ) -> tuple[Config, str]:
-    """A config as inferencers need it, and its name for messages."""
+    """A config as inferencers need it, and its name for messages.
+
+    Raises:
+        UsageError: it is not of a detector or segmentor that can be tested.
+    """
     name = config if isinstance(config, str) else config.filename or 'config'
     cfg = load_config(config) if isinstance(config, str) else deepcopy(config)
     merge_options(cfg, options)
@@ -145,7 +154,7 @@ def read_config(
 
 
 def lazy_metainfo(cfg: Config) -> dict:
-    """Classes and palette of the test data set; no file is read."""
+    """The metainfo (classes, palette) of the test data set, unread."""
     dataset = deepcopy(cfg.test_dataloader.dataset)
     return DATASETS.build({**dataset, 'lazy_init': True}).metainfo
 

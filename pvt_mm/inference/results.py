@@ -68,7 +68,14 @@ def infer(
 def infer_items(
     predictor: Predictor, items: Iterable[Item], score: float, batch_size: int
 ) -> Iterator[Result]:
-    """The results of images, which are read as they are needed."""
+    """Yield the result of each image, in order; images are read when needed.
+
+    Args:
+        predictor: the model.
+        items: images.
+        score: objects below are left out.
+        batch_size: images at a time, if they are equally large.
+    """
     waiting: list[tuple[Item, np.ndarray, dict]] = []
     for item in items:
         image = item.frame
@@ -96,7 +103,7 @@ def infer_items(
 def predict(
     predictor: Predictor, waiting: list, score: float
 ) -> Iterator[Result]:
-    """The results of a batch."""
+    """The results of a batch of (item, image, prepared image)."""
     if not waiting:
         return
     items, images, prepared = zip(*waiting, strict=True)

@@ -63,7 +63,7 @@ class Files:
 
 
 def find(folder: Path, without: Path | None) -> Iterator[Path]:
-    """The images below a folder."""
+    """The images below a folder, except those below another one."""
     left_out = without and without.resolve()
     for place, folders, names in os.walk(folder):
         folders[:] = [

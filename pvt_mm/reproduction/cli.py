@@ -2,20 +2,22 @@
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 
+from ..checkpoints.atomic import write_whole
 from ..config.arguments import command_parser
 from ..config.cfg_options import merge_options
 from ..config.data_files import check_paths
 from ..config.loading import load_config
 from ..errors import UsageError
 from . import report
-from .evaluate import NotCheckable, evaluate, find_weights
+from .evaluate import evaluate, find_weights
 from .plan import Job, compare, plan, verdict
-from .results import Row, all_results, read_results
+from .results import all_results, read_results
 from .training_log import read_scores
 
 OUT = Path('work_dirs/reproduce')
@@ -81,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         UsageError: something on the command line cannot be used.
     """
     args = parser().parse_args(argv)
-    jobs = plan(published(args.results), args.names)
+    rows = read_results(args.results) if args.results else all_results()
+    jobs = plan(rows, args.names)
     if args.log or args.expected:
         check_log(args, jobs)
         return
@@ -92,11 +95,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     print(f'{len(jobs)} numbers to check; results go to {args.out}')
     check_all(jobs, args.out, roots, args.again)
-
-
-def published(path: Path | None) -> list[Row]:
-    """The published numbers of a file, or of results/*/results.csv."""
-    return read_results(path) if path else all_results()
 
 
 def data_roots(pairs: Sequence[str]) -> dict[str, str]:
@@ -116,8 +114,19 @@ def data_roots(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def data_of(cfg: Config) -> str:
-    """The name of the data set that a config is tested on."""
-    return next(DATA[p] for p in Path(cfg.data_root).parts if p in DATA)
+    """The name of the data set that a config is tested on.
+
+    Raises:
+        UsageError: its data root names none that is known here.
+    """
+    root = cfg.get('data_root') or ''
+    for part in Path(root).parts:
+        if part in DATA:
+            return DATA[part]
+    raise UsageError(
+        f'{cfg.filename}: no folder of data_root={root!r} is one of '
+        f'{", ".join(DATA)}, which tell the data set'
+    )
 
 
 def dry_run(job: Job, roots: dict[str, str]) -> str:
@@ -125,7 +134,7 @@ def dry_run(job: Job, roots: dict[str, str]) -> str:
     reasons = []
     try:
         weights = find_weights(job, fetch=False)
-    except NotCheckable as error:
+    except UsageError as error:
         reasons.append(str(error))
     try:
         find_data(job, roots)
@@ -159,7 +168,14 @@ def find_data(job: Job, roots: dict[str, str]) -> list[str]:
 def check_all(
     jobs: Sequence[Job], out: Path, roots: dict[str, str], again: bool
 ) -> None:
-    """Check each job; an error of one does not stop the others."""
+    """Check each job; an error of one does not stop the others.
+
+    Args:
+        jobs: numbers to check.
+        out: folder of the verdicts, and of a folder per job.
+        roots: folder of a data set by its name.
+        again: repeat what has a verdict.
+    """
     outcomes = report.read(out)
     for number, job in enumerate(jobs, 1):
         old = outcomes.get(job.key)
@@ -179,13 +195,19 @@ def is_open(old: report.Outcome) -> bool:
 
 
 def check(job: Job, out: Path, roots: dict[str, str]) -> report.Outcome:
-    """The outcome of one job, of an error too."""
+    """The outcome of one job.
+
+    A bug is an outcome too, for the sake of the other jobs: its traceback
+    is in the file that the outcome names.
+    """
     try:
         seen = evaluate(job, out / job.key, find_data(job, roots))
-    except (NotCheckable, UsageError) as error:
+    except UsageError as error:
         return report.outcome(job, f'not checkable: {error}')
-    except Exception as error:  # the other numbers are still to be checked
-        why = f'{type(error).__name__}: {error}'
+    except Exception as error:
+        file = out / job.key / 'traceback.txt'
+        write_whole(file, traceback.format_exc().encode())
+        why = f'{type(error).__name__}: {error} (traceback: {file})'
         return report.outcome(job, f'not checkable: {why}')
     return report.outcome(job, verdict(job.expected, seen), seen)
 

@@ -11,7 +11,7 @@ from ..checkpoints import load_model
 from ..config.loading import load_config
 from ..config.paths import config_path
 from ..errors import CheckpointError
-from .evaluate import NotCheckable, find_weights
+from .evaluate import find_weights
 from .plan import plan
 from .results import all_results
 
@@ -26,7 +26,8 @@ def get_config(name: str, pretrained: bool = False) -> Config:
             is here, or their address.
 
     Raises:
-        UsageError: there is no such config; the nearest names are listed.
+        UsageError: there is no such config, or nothing was published for
+            it; the nearest names are listed.
         CheckpointError: no weights were published, or they cannot be
             downloaded.
     """
@@ -46,28 +47,36 @@ def get_model(
             and ``.py`` after it do not matter.
         pretrained: load the published weights of the whole model; all of
             them or an error.
-        options: further arguments of the model.
+        options: arguments of the model in place of the config's; dicts are
+            merged: ``backbone=dict(with_cp=True)``.
 
     Raises:
-        UsageError: there is no such config; the nearest names are listed.
+        UsageError: there is no such config, or nothing was published for
+            it; the nearest names are listed.
         CheckpointError: there are no weights, or they do not fit.
     """
     cfg = load_config(config_path(name))
     weights = weights_of(cfg, fetch=True) if pretrained else ''
     if 'data_preprocessor' in cfg:
         cfg.model.data_preprocessor = cfg.data_preprocessor
+    cfg.merge_from_dict({'model': options})
     scope = cfg.get('default_scope', 'mmengine')
     with DefaultScope.overwrite_default_scope(scope):
-        model = MODELS.build(cfg.model, default_args=options)
+        model = MODELS.build(cfg.model)
     if weights:
         load_model(model, weights)
     return model
 
 
 def weights_of(cfg: Config, *, fetch: bool) -> str:
-    """The published weights of a config: a file, or without fetch an URL."""
+    """The published weights of a config: a file, or a URL unless fetch.
+
+    Raises:
+        UsageError: nothing was published for this config.
+        CheckpointError: no weights were, or they cannot be downloaded.
+    """
     job = plan(all_results(), [Path(cfg.filename).stem])[0]
     try:
         return find_weights(job, fetch=fetch)
-    except NotCheckable as error:
+    except CheckpointError as error:
         raise CheckpointError(f'{job.name}: {error}') from error

@@ -20,7 +20,7 @@ BY_HAND = {
 class Job(NamedTuple):
     """One number to check.
 
-    Args:
+    Attributes:
         key: name of its folder and of a weight file given by hand.
         name: of the config.
         expected: score by name, in percent.
@@ -80,7 +80,7 @@ def repeats(row: Row, job: Job) -> bool:
 
 
 def unique(row: Row, taken: Sequence[str]) -> str:
-    """A short name that no other job has."""
+    """The key of a row: name, kind if not official, number if taken."""
     key = row.name if row.kind == 'official' else f'{row.name}_{row.kind}'
     further = (f'{key}-{number}' for number in range(2, len(taken) + 3))
     return next(k for k in (key, *further) if k not in taken)
@@ -99,16 +99,23 @@ def verdict(expected: dict[str, float], seen: dict[str, float]) -> str:
 
 
 def compare(expected: Scores, seen: Scores) -> tuple[list[str], bool]:
-    """A line per step that both logs have, and whether the last one agrees.
+    """Compare two logs where both have the same score at the same step.
+
+    Returns:
+        a line per step and score, and whether the last step agrees.
 
     Raises:
-        UsageError: they have no step in common.
+        UsageError: there is no such step.
     """
-    common = sorted(expected.keys() & seen.keys())
+    common = [
+        step
+        for step in sorted(expected.keys() & seen.keys())
+        if expected[step].keys() & seen[step].keys()
+    ]
     if not common:
         raise UsageError(
-            f'the logs have no step in common: expected {sorted(expected)}, '
-            f'seen {sorted(seen)}'
+            'the logs have no step in common with the same score: expected '
+            f'{sorted(expected)}, seen {sorted(seen)}'
         )
     lines, good = [], True
     for place in common:

@@ -1,18 +1,19 @@
 """Keep the verdict on each number in verdicts.csv and verdicts.md."""
 
 import csv
-import os
-from collections.abc import Mapping
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..checkpoints.atomic import write_whole
 from .plan import Job
 
 
 class Outcome(NamedTuple):
     """The verdict on one number.
 
-    Args:
+    Attributes:
         key: of the job.
         name: of the config.
         expected: published scores, as 'box_AP 37.2'.
@@ -57,18 +58,26 @@ def read(folder: Path) -> dict[str, Outcome]:
 
 
 def write(folder: Path, outcomes: Mapping[str, Outcome]) -> None:
-    """Replace both files; a stop in between keeps the old ones."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Replace both files.
+
+    Raises:
+        UsageError: one cannot be written; what was there stays.
+    """
     rows = [outcomes[key] for key in sorted(outcomes)]
-    part = folder / 'verdicts.part'
-    with open(part, 'w', newline='') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(Outcome._fields)
-        writer.writerows(rows)
-    os.replace(part, folder / 'verdicts.csv')
+    write_csv(folder / 'verdicts.csv', [Outcome._fields, *rows])
     head = ('config', 'published', 'here', 'verdict', 'source')
     lines = [head, ('---',) * len(head)]
     lines += [(r.name, r.expected, r.seen, r.verdict, r.source) for r in rows]
     text = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
-    part.write_text(text + '\n')
-    os.replace(part, folder / 'verdicts.md')
+    write_whole(folder / 'verdicts.md', f'{text}\n'.encode())
+
+
+def write_csv(path: Path, rows: Iterable[Sequence]) -> None:
+    """Write rows as comma-separated values.
+
+    Raises:
+        UsageError: the file cannot be written; what was there stays.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows(rows)
+    write_whole(path, text.getvalue().encode())

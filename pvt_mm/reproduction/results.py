@@ -15,7 +15,7 @@ KINDS = ('official', 'paper', 'mmdet', 'others', 'ours')
 class Row(NamedTuple):
     """One result as it was published.
 
-    Args:
+    Attributes:
         name: of the config without ending, also where there is none.
         kind: one of KINDS.
         metrics: score by name, in percent, as printed.

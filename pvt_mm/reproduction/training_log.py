@@ -11,17 +11,19 @@ from typing import NamedTuple
 from ..errors import UsageError
 
 SCALARS = '*/vis_data/scalars.json'  # mmengine's, in a folder per start
-# Names of scores, losses and places in these logs, the first that is there.
+# Name in these logs -> ours, and what makes it a percentage.
 SCORES = {
-    'coco/bbox_mAP': 'box_AP',
-    'bbox_mAP': 'box_AP',
-    'bbox/AP': 'box_AP',
-    'coco/segm_mAP': 'mask_AP',
-    'segm_mAP': 'mask_AP',
-    'segm/AP': 'mask_AP',
-    'mIoU': 'mIoU',
-    'top1': 'top1',
+    'coco/bbox_mAP': ('box_AP', 100),
+    'bbox_mAP': ('box_AP', 100),
+    'bbox/AP': ('box_AP', 1),
+    'coco/segm_mAP': ('mask_AP', 100),
+    'segm_mAP': ('mask_AP', 100),
+    'segm/AP': ('mask_AP', 1),
+    'mIoU': ('mIoU', 1),
+    'top1': ('top1', 1),
 }
+OLD_MIOU = {'mIoU': ('mIoU', 100)}  # mmseg 0 alone; its records have a mode
+# Names of losses and places in these logs, the first that is there.
 LOSSES = ('loss', 'total_loss')
 STEPS = ('step', 'epoch', 'iteration', 'iter')
 Points = list[tuple[int, float]]
@@ -61,8 +63,8 @@ class TrainingLog(NamedTuple):
 def read_log(path: str | Path) -> TrainingLog:
     """Read a work dir, or one log file.
 
-    A run that was resumed has a log per start: what a later start did again
-    counts.
+    A run that was resumed has a log per start: where they overlap, the later
+    one counts.
 
     Raises:
         UsageError: there is no log, or neither a loss nor a score in it.
@@ -92,7 +94,7 @@ def read_log(path: str | Path) -> TrainingLog:
     return TrainingLog(
         *(str(path), config_of(place)),
         *(list(losses.items()), list(rates.items())),
-        *(in_percent(scores), max(scores, default=0) <= epochs),
+        *(scores, max(scores, default=0) <= epochs),
     )
 
 
@@ -129,7 +131,7 @@ def read_records(file: str | Path) -> list[dict]:
 
 
 def put(curve: dict, place: int, value: object) -> None:
-    """Add a point; what an earlier start had from there on is forgotten."""
+    """Add a point, and drop those of an earlier start from there on."""
     for old in [x for x in curve if x >= place]:
         del curve[old]
     curve[place] = value
@@ -166,21 +168,12 @@ def iteration(record: dict, length: int) -> int:
 
 
 def known_scores(record: dict) -> dict[str, float]:
-    """The scores of a record under our names."""
+    """The scores of a record under our names, in percent."""
+    known = SCORES | OLD_MIOU if 'mode' in record else SCORES
     return {
-        SCORES[key]: float(value)
-        for key, value in record.items()
-        if key in SCORES and isinstance(value, int | float)
-    }
-
-
-def in_percent(scores: Scores) -> Scores:
-    """Scores in percent: a log whose scores are all up to 1 has shares."""
-    every = [value for found in scores.values() for value in found.values()]
-    unit = 100 if max(every, default=0) <= 1 else 1
-    return {
-        place: {name: value * unit for name, value in found.items()}
-        for place, found in scores.items()
+        name: float(record[key]) * unit
+        for key, (name, unit) in known.items()
+        if isinstance(record.get(key), int | float)
     }
 
 

@@ -130,7 +130,7 @@ class Batches:
 
 
 def striped(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The image with stripes where it is wider or higher than a shape."""
+    """Stripe the padding: the image (H, W, 3) beyond a shape (H', W')."""
     rows, columns = np.indices(image.shape[:2])
     stripes = (rows + columns) // STRIPE % 2
     padding = (rows >= shape[0]) | (columns >= shape[1])
@@ -192,7 +192,13 @@ def resize_objects(truth: BaseDataElement) -> None:
 
 
 def labelled(label: Tensor, names: tuple[str, ...]) -> str:
-    """The name of a class, or the shares of two classes that are mixed."""
+    """The label of a classifier's image in words.
+
+    Args:
+        label: a class, or the share of each class (C,) in a mixed image; the
+            two largest are named.
+        names: of the classes; empty if they are not known.
+    """
     if not label.ndim:
         return names[int(label)] if names else f'class {int(label)}'
     shares, labels = label.topk(min(2, len(label)))

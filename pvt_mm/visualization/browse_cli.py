@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from mmengine.registry import init_default_scope
 from rich.progress import track
 
 from ..checkpoints.atomic import write_image
 from ..config.arguments import add_cfg_options, command_parser, count
 from ..config.build_errors import building
-from ..config.cfg_options import merge_options
 from ..config.data_files import check_paths
-from ..config.loading import load_config
+from ..config.loading import open_config
 from ..errors import UsageError
 from .browse import Batches
 
@@ -48,9 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UsageError: the config or the data cannot be used.
     """
     args = parser().parse_args(argv)
-    cfg = load_config(args.config)
-    merge_options(cfg, args.cfg_options or {})
-    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    cfg = open_config(args.config, args.cfg_options)
     if not cfg.get(f'{args.split}_dataloader'):
         raise UsageError(f'{args.config} has no {args.split}_dataloader')
     check_paths(cfg, (args.split,))

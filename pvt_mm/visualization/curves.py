@@ -11,8 +11,8 @@ from ..reproduction.training_log import TrainingLog
 from .figures import COLOURS, label, plot, pyplot, save
 
 
-def published(config: str) -> dict[str, tuple[float, str]]:
-    """Score -> the most trusted number of a config, and who says so."""
+def trusted_scores(config: str) -> dict[str, tuple[float, str]]:
+    """The most trusted results of a config: score -> (percent, kind)."""
     rows = [row for row in all_results() if row.name == config]
     rows.sort(key=lambda row: KINDS.index(row.kind), reverse=True)
     return {
@@ -75,7 +75,7 @@ def expect(axes: Axes, runs: Sequence[TrainingLog], name: str) -> None:
     """A dotted line where the published score of a run's config lies."""
     lines: dict[tuple, int] = {}
     for place, run in enumerate(runs):
-        found = published(run.config).get(name)
+        found = trusted_scores(run.config).get(name)
         if found:
             lines.setdefault((run.config, *found), place)
     for (config, value, kind), place in lines.items():
@@ -90,7 +90,7 @@ def expect(axes: Axes, runs: Sequence[TrainingLog], name: str) -> None:
 def summary(run: TrainingLog) -> list[str]:
     """The last and best scores of a run beside the published ones."""
     lines = []
-    expected = published(run.config)
+    expected = trusted_scores(run.config)
     for name, curve in run.curves().items():
         best, place = max((y, x) for x, y in curve)
         text = f'{run.name}: {name} {curve[-1][1]:.1f}'

@@ -13,6 +13,8 @@ from mmengine.registry import VISUALIZERS
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from mmengine.visualization import Visualizer
 
+from ..datasets.checks.samples import kept_randomness
+
 # Default scope of a config -> the visualizer of its library.
 TYPES = {
     'mmdet': 'mmdet.DetLocalVisualizer',
@@ -68,9 +70,8 @@ def draw_objects(
         if masks.any():  # mmdet 3.3 fails on masks that are all empty
             masks = masks.repeat_interleave(k, 1).repeat_interleave(k, 2)
             objects.masks = masks
-    state = np.random.get_state()
-    np.random.seed(0)  # mmdet varies the colours of masks at random
-    with warnings.catch_warnings():
+    with kept_randomness(), warnings.catch_warnings():
+        np.random.seed(0)  # mmdet varies the colours of masks at random
         warnings.simplefilter('ignore')  # on boxes that reach outside
         visualizer.add_datasample(
             'objects',
@@ -78,7 +79,6 @@ def draw_objects(
             BaseDataElement(gt_instances=objects),  # no second threshold
             draw_pred=False,
         )
-    np.random.set_state(state)
     return visualizer.get_image()[..., ::-1]
 
 
@@ -138,7 +138,16 @@ def middle(mask: np.ndarray) -> np.ndarray:
 def add_title(
     visualizer: Visualizer, picture: np.ndarray, text: str
 ) -> np.ndarray:
-    """A picture BGR (H, W, 3) with a text below it, in as many lines."""
+    """Append wrapped text below a picture.
+
+    Args:
+        visualizer: any, from :func:`build_visualizer`.
+        picture: BGR (H, W, 3).
+        text: one paragraph.
+
+    Returns:
+        BGR (H + 18 per line, W', 3); W' is W, or wider to hold the text.
+    """
     height, width = picture.shape[:2]
     right = max(0, SMALLEST // 2 - width)
     lines = textwrap.wrap(plain(text), (width + right) // LETTER)
@@ -151,7 +160,7 @@ def add_title(
 
 
 def plain(text: str) -> str:
-    """A text in which matplotlib finds no formula."""
+    """Escape `$`, which matplotlib reads as math."""
     return text.replace('$', r'\$')
 
 
@@ -166,7 +175,7 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def enlargement(image: np.ndarray) -> int:
-    """How many times as large an image must be to write on it."""
+    """Whole factor that brings the longer side to at least SMALLEST pixels."""
     return max(1, math.ceil(SMALLEST / max(image.shape[:2])))
 
 

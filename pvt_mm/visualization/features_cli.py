@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints import load_pretrained
-from ..checkpoints.zoo import ZOO
 from ..config.arguments import command_parser, count
 from .features import (
     attention,
@@ -31,11 +30,12 @@ def parser() -> argparse.ArgumentParser:
         'blocks: of one query (PVT, PVT v2), or the softmax over the tokens '
         'of K (MPViT, whose factorized attention has no map of a query).'
     )
-    p.add_argument('model', help='a config, or a name such as pvt_v2_b2')
+    p.add_argument('model', help='a config, or a backbone such as pvt_v2_b2')
     p.add_argument('image')
     p.add_argument(
         '--weights',
-        help='file, address or pvt://NAME; without it they are random',
+        help='file, address, or name in the zoo such as pvt_v2_b2; without it '
+        'they are random',
     )
     p.add_argument(
         '--stage', type=int, help='counted from 0; all of them if not given'
@@ -84,10 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     image, at = read_image(args.image, args.side, args.at)
     backbone, mean, std = open_model(args.model)
     if args.weights:
-        named = args.weights in ZOO
-        load_pretrained(
-            backbone, f'pvt://{args.weights}' if named else args.weights
-        )
+        load_pretrained(backbone, args.weights)
     backbone.eval()
     stages = range(len(backbone.stages))
     if args.stage is not None:

@@ -72,7 +72,14 @@ def draw_panels(
 
 
 def draw_panel(axes, image: np.ndarray, panel: Panel, at: tuple) -> None:
-    """One part of the picture, in pixels of the image."""
+    """Draw one part of the picture.
+
+    Args:
+        axes: to draw on; its coordinates are pixels of the image.
+        image: RGB (H, W, 3), under weights.
+        panel: what to draw.
+        at: the query, as shares of height and width.
+    """
     height, width = image.shape[:2]
     title = panel.title
     if panel.covers is None:

@@ -53,12 +53,16 @@ def read_image(
 
 
 def open_model(name: str) -> tuple[nn.Module, tuple, tuple]:
-    """A backbone by name or config, and its mean and std of RGB."""
+    """A backbone, and mean (3,) and std (3,) of RGB that its images have.
+
+    Args:
+        name: a config, or a backbone such as pvt_v2_b2.
+
+    Raises:
+        UsageError: there is no such model, or it is of another kind.
+    """
     if split_name(name) and not Path(name).is_file():
-        try:
-            return build_backbone(name), MEAN, STD
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        return build_backbone(name), MEAN, STD
     cfg = load_config(name)
     with building(cfg, name):
         backbone = build(cfg)

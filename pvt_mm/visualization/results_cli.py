@@ -1,10 +1,8 @@
 """``pvt_mm analyze-results``: scores per class and the confusion matrix."""
 
 import argparse
-import csv
-import io
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -12,22 +10,21 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.fileio import load
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS
 
-from ..checkpoints.atomic import write_whole
 from ..config.arguments import add_cfg_options, command_parser, share
 from ..config.build_errors import building
-from ..config.cfg_options import merge_options
 from ..config.data_files import check_paths
-from ..config.loading import load_config
+from ..config.loading import open_config
 from ..errors import UsageError
 from ..evaluation.confusion import (
     average_precision,
     detections,
     intersections,
     label_maps,
-    table,
+    score_rows,
 )
+from ..reproduction.report import write_csv
 from .figures import pyplot, save
 
 KEYS = {'img_id', 'ori_shape', 'pred_instances'}  # of a prediction
@@ -73,17 +70,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         UsageError: the config, data or predictions cannot be used.
     """
     args = parser().parse_args(argv)
-    cfg = load_config(args.config)
-    merge_options(cfg, args.cfg_options or {})
+    cfg = open_config(args.config, args.cfg_options)
     scope = cfg.get('default_scope')
     if scope not in ('mmdet', 'mmseg'):
         raise UsageError(
             f'{args.config}: only detectors and segmentors can be analysed, '
             f'and default_scope is {scope!r}'
         )
-    init_default_scope(scope)
     check_paths(cfg, ('test',))
-    predictions = read(args.predictions, scope)
+    predictions = read_predictions(args.predictions, scope)
     with building(cfg, args.config), redirect_stdout(None):
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
     names = list(dataset.metainfo['classes'])
@@ -95,12 +90,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         matrix, columns = analyse(cfg, dataset, predictions, args)
         axes = ([*names, 'no object'], [*names, 'not found'])
-    report(args.out, list(table(names, columns)), matrix, axes)
+    report(args.out, list(score_rows(names, columns)), matrix, axes)
     print(f'scores per class and confusion matrix: {args.out}')
 
 
 def report(folder: Path, rows: list, matrix: np.ndarray, axes: tuple) -> None:
-    """Print the table of scores, write classes.csv, confusion.csv and .png."""
+    """Print the scores, and write classes.csv, confusion.csv and .png.
+
+    Args:
+        folder: to write to.
+        rows: of the table of scores, as text.
+        matrix: counts, true by found.
+        axes: names of its rows and columns.
+    """
     print('\n'.join([*map(aligned, rows), *mistakes(matrix, *axes)]))
     write_csv(folder / 'classes.csv', rows)
     body = [
@@ -112,8 +114,16 @@ def report(folder: Path, rows: list, matrix: np.ndarray, axes: tuple) -> None:
     draw(folder / 'confusion.png', matrix, axes)
 
 
-def read(path: Path, scope: str) -> Any:
-    """The predictions that mmdet's DumpDetResults wrote; mmseg's folder.
+def read_predictions(path: Path, scope: str) -> Any:
+    """The predictions of a test run.
+
+    Args:
+        path: what ``tools/test.py --out`` wrote.
+        scope: 'mmdet' or 'mmseg'.
+
+    Returns:
+        for mmdet the list that its DumpDetResults wrote, for mmseg the
+        folder of label maps.
 
     Raises:
         UsageError: there are none.
@@ -130,9 +140,10 @@ def read(path: Path, scope: str) -> Any:
         if all(r.keys() >= KEYS for r in found):
             return found
         why = 'it holds something else'
-    except (OSError, EOFError, AttributeError, TypeError) as error:
-        why = str(error)
-    except pickle.UnpicklingError as error:
+    except (
+        *(OSError, EOFError, AttributeError, TypeError),
+        pickle.UnpicklingError,
+    ) as error:
         why = str(error)
     raise UsageError(
         f'{path} holds no predictions of tools/test.py --out FILE.pkl ({why})'
@@ -171,15 +182,8 @@ def mistakes(
 
 
 def aligned(row: Sequence[str]) -> str:
-    """A row of the table for a terminal."""
+    """A row of the table as a line for a terminal."""
     return f'{row[0]:24}' + ''.join(f'{value:>12}' for value in row[1:])
-
-
-def write_csv(path: Path, rows: Iterable[Sequence]) -> None:
-    """Write rows as comma-separated values."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows(rows)
-    write_whole(path, text.getvalue().encode())
 
 
 def draw(

@@ -29,8 +29,10 @@ from torch import nn
 from pvt_mm.benchmark import cli
 from pvt_mm.benchmark.measure import (
     MIB,
+    finish,
     interleave,
     peak_bytes,
+    precision,
     saved_bytes,
     stage_seconds,
 )
@@ -38,12 +40,12 @@ from pvt_mm.benchmark.rows import Case, Row, measure, rows_table
 from pvt_mm.benchmark.variants import (
     BASELINES,
     VARIANTS,
-    build,
     build_equal,
     check_equal,
 )
 from pvt_mm.config.paths import HOME
 from pvt_mm.errors import UsageError
+from pvt_mm.models.backbones import build_backbone
 from pvt_mm.models.layers import Block
 
 MODELS = [
@@ -79,6 +81,30 @@ def test_the_baseline_has_not_our_fast_layers():
     assert all(home.startswith('pvt_mm.models.layers.') for home in homes)
 
 
+@pytest.mark.parametrize('name', ['pvt_tiny', 'pvt_v2_b0'])
+def test_the_official_structure_is_that_of_mpvit_only(name):
+    with pytest.raises(UsageError, match='no official structure of pvt_'):
+        build_equal(name, ['ours', 'official structure'], 'cpu')
+
+
+def test_precision_is_restored():
+    libraries = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [library.allow_tf32 for library in libraries]
+    with pytest.raises(KeyError), precision('tf32', 'cpu'):
+        assert all(library.allow_tf32 for library in libraries)
+        raise KeyError
+    assert [library.allow_tf32 for library in libraries] == before
+    with precision('bf16', 'cpu'):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == torch.bfloat16
+
+
+def test_a_finished_call_has_no_gradients():
+    x, made = torch.ones(2, requires_grad=True), []
+    finish(lambda: made.append(2 * x), 'cpu')
+    assert made[0].tolist() == [2, 2] and not made[0].requires_grad
+
+
 def test_saved_bytes_counts_each_storage_once():
     class Twice(nn.Module):
         def __init__(self):
@@ -95,7 +121,7 @@ def test_saved_bytes_counts_each_storage_once():
 def test_checkpointing_keeps_less():
     image = torch.randn(1, 3, 64, 64)
     whole, blocks = (
-        saved_bytes(build('pvt_v2_b0', with_cp=cp), image)
+        saved_bytes(build_backbone('pvt_v2_b0', with_cp=cp), image)
         for cp in (False, True)
     )
     assert 0 < blocks < whole / 4
@@ -120,7 +146,7 @@ def test_calls_are_interleaved():
 
 def test_stages_are_told_apart(monkeypatch):
     """By a clock that counts blocks."""
-    model, done = build('pvt_v2_b2').eval(), []
+    model, done = build_backbone('pvt_v2_b2').eval(), []
     for module in model.modules():
         if isinstance(module, Block):
             module.register_forward_hook(lambda *_: done.append(1))
@@ -273,17 +299,29 @@ def test_command_line(capsys):
 @pytest.mark.parametrize(
     ('argv', 'part'),
     [
-        (['swin'], 'swin is neither a config file nor a backbone'),
+        (['swin'], 'there is no config file swin; nearest: '),
         (['pvt_v2_b9'], "no arch 'b9'"),
         (['configs/none.py'], 'there is no config file'),
         (['pvt_v2_b0', '--size', '8', '64'], '--size'),
-        (['pvt_v2_b0', '--rounds', '0'], 'at least 1'),
         (['configs/a.py', '--train'], 'are for backbones'),
     ],
 )
 def test_refusals(argv, part):
     with pytest.raises(UsageError, match=part):
         cli.main([*argv, '--threads', str(torch.get_num_threads())])
+
+
+@pytest.mark.parametrize('option', ['--rounds', '--batch', '--threads'])
+def test_numbers_begin_at_one(option, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(['pvt_v2_b0', option, '0'])
+    assert f'argument {option}: 0 is not 1 or more' in capsys.readouterr().err
+
+
+def test_a_name_of_a_config_is_a_target(capsys):
+    argv = ['--size', '64', '64', '--rounds', '1', '--threads', '1']
+    cli.main(['retinanet_pvt_v2_b0_shapes', *argv])
+    assert 'retinanet_pvt_v2_b0_shapes, 64x64: ' in capsys.readouterr().out
 
 
 def test_no_target_is_an_error(capsys):

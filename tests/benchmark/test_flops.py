@@ -1,5 +1,7 @@
 """FLOPs: against published counts, against running, and as shown."""
 
+import csv
+
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -9,9 +11,7 @@ from render.flops import (
     REASONS,
     deviation,
     first,
-    load,
     published,
-    read_counts,
     reason,
     render,
     size_of,
@@ -20,7 +20,8 @@ from render.flops import (
 from torch.utils.flop_counter import FlopCounterMode
 
 from pvt_mm.benchmark import flops_cli as cli
-from pvt_mm.benchmark.flops import count
+from pvt_mm.benchmark.flops import Count, count
+from pvt_mm.config.loading import load_config
 from pvt_mm.config.paths import HOME, list_configs
 from pvt_mm.errors import UsageError
 from pvt_mm.models.backbones.mpvit import ARCHS
@@ -38,13 +39,17 @@ PRINTED = {
 
 @pytest.fixture(scope='module')
 def counts():
-    return read_counts(HOME / COUNTS)
+    with open(HOME / COUNTS, newline='') as file:
+        return {
+            line.pop('name'): Count(**{k: float(v) for k, v in line.items()})
+            for line in csv.DictReader(file)
+        }
 
 
 @pytest.mark.parametrize('name', PRINTED)
 def test_count_is_what_the_authors_printed(name, counts):
     params, gflops = PRINTED[name]
-    found = count(load(name), size_of(name))
+    found = count(load_config(name), size_of(name))
     assert found.params == pytest.approx(float(params), rel=2e-3)
     assert found.published == pytest.approx(float(gflops), rel=2e-3)
     assert found.naive <= found.true <= found.published
@@ -54,7 +59,7 @@ def test_count_is_what_the_authors_printed(name, counts):
 
 def test_true_count_is_that_of_a_run_with_explicit_attention():
     """On the CPU a fused attention is lost, and only that."""
-    cfg = load('classifier_pvt_v2_b0_imagenet')
+    cfg = load_config('classifier_pvt_v2_b0_imagenet')
     found = count(cfg, (64, 64))
     model = MODELS.build(dict(cfg.model, data_preprocessor=None)).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -74,7 +79,7 @@ def test_published_mpvit_tiny_detectors_have_wider_mlps():
         ('retinanet', 17, 196),
         ('mask_rcnn', 28, 216),
     ):
-        cfg = load(f'{method}_mpvit_tiny_coco')
+        cfg = load_config(f'{method}_mpvit_tiny_coco')
         cfg.model.backbone.arch = arch
         found = count(cfg, (800, 1280))
         assert int(found.params) == params

@@ -27,6 +27,7 @@ from pvt_mm.checkpoints import (
     write_weights,
     zoo,
 )
+from pvt_mm.checkpoints.atomic import replacing
 from pvt_mm.checkpoints.formats import (
     detect_format,
     from_ours,
@@ -201,6 +202,25 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         write_weights(path, {'a': torch.zeros(3)}, force=True)
     monkeypatch.undo()
     assert torch.equal(read_weights(path)['a'], torch.ones(3))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_of_the_zoo_needs_no_scheme(tmp_path, monkeypatch):
+    monkeypatch.setenv('PVT_MM_WEIGHTS', str(tmp_path))
+    torch.save({}, tmp_path / 'pvt_v2_b0.pth')
+    for address in ('pvt_v2_b0', 'pvt://pvt_v2_b0'):
+        assert download.locate(address) == tmp_path / 'pvt_v2_b0.pth'
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / 'w.pth'
+    with replacing(path) as part:
+        part.write_bytes(b'old')
+        assert not path.exists()
+    with pytest.raises(KeyError), replacing(path) as part:
+        part.write_bytes(b'half')
+        raise KeyError
+    assert path.read_bytes() == b'old'
     assert list(tmp_path.iterdir()) == [path]
 
 

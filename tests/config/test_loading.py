@@ -10,7 +10,10 @@ from pvt_mm.errors import UsageError
     ('module', 'fix'),
     [
         ('pvt_mm.heads', 'since pvt_mm 0.2 it is pvt_mm.models.decode_heads'),
-        ('pvt_mm.classification', 'it is pvt_mm.datasets and pvt_mm.evalua'),
+        ('pvt_mm.backbones', 'it is pvt_mm.models.backbones, and CHANGELOG'),
+        ('pvt_mm.layers', 'it is pvt_mm.models.layers, and CHANGELOG.md'),
+        ('pvt_mm.classifier', 'it is pvt_mm.models.classifiers, and CHANGE'),
+        ('pvt_mm.classification', 'it is pvt_mm.datasets, pvt_mm.evaluation '),
         ('pvt_mm.engine.hooks.saving', 'a run of pvt_mm 0.1 wrote this file'),
         ('pvt_mm.data_check.skipped', 'give the config that it was made from'),
         ('nowhere', 'python -m pvt_mm.doctor says what is missing'),
@@ -24,3 +27,16 @@ def test_modules_that_moved_are_named_in_one_sentence(tmp_path, module, fix):
     text = str(said.value)
     assert text.startswith(f'{file}: ') and '\n' not in text
     assert module in text and fix in text
+
+
+def test_an_error_inside_a_module_is_told(tmp_path, monkeypatch):
+    """No moved module, whatever the name of the one that fails."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / 'own.py').write_text('from pvt_mm.engine.train import none\n')
+    file = tmp_path / 'new.py'
+    file.write_text("custom_imports = dict(imports=['own'])\n")
+    with pytest.raises(UsageError) as said:
+        load_config(file)
+    text = str(said.value)
+    assert "Failed to import own: cannot import name 'none' from" in text
+    assert text.endswith('; python -m pvt_mm.doctor says what is missing')

@@ -672,6 +672,19 @@ def test_start_refuses(capsys, monkeypatch, coco, tmp_path):
     assert '\n' not in said
 
 
+def test_notes_on_samples_are_in_the_log_of_the_run(
+    capsys, monkeypatch, coco, tmp_path
+):
+    picture(coco).write_bytes(b'')
+    cfg = config('coco', coco, **{'train_cfg.max_epochs': 1})
+    file = write(cfg, tmp_path / 'config.py')
+    argv = (file, '--work-dir', tmp_path / 'w')
+    assert status(capsys, monkeypatch, training.train, *argv)[0] == 0
+    (log,) = (tmp_path / 'w').rglob('*.log')
+    said = f'Data: note: {picture(coco)} is empty; training skips it\n'
+    assert log.read_text().count(said) == 1
+
+
 # While a run goes on
 
 
@@ -772,6 +785,8 @@ def test_evaluation_names_the_file(capsys, monkeypatch, coco, tmp_path):
         'would be wrong, so fix it or take it out of the data set'
     )
     assert (tmp_path / 'w/epoch_1.pth').is_file()
+    (log,) = (tmp_path / 'w').glob('*/*.log')
+    assert 'in attempt' in log.read_text()  # the traceback of the worker
 
 
 def no_polygon(root, split):
@@ -817,6 +832,8 @@ def test_bad_data_is_skipped_or_named(coco, ade, part, change, words):
             with pytest.raises(SampleError, match='a score without') as caught:
                 dataset[0]
             said = str(caught.value)
+            cause = traceback.extract_tb(caught.value.__cause__.__traceback__)
+            assert cause[0].name == 'attempt' and len(cause) > 1
         assert words in said
         assert said.startswith(str(root))
 
@@ -952,6 +969,37 @@ def test_loaders_of_the_user(coco):
     for kind in ('UserLoader', 'OpenCVLoader'):
         (said,) = items(0, dict(type=kind))
         assert said.startswith(f'note: {picture(coco)} is no image')
+
+
+@TRANSFORMS.register_module()
+class UserFile(BaseTransform):
+    """Opens a file of the user, or the image, for every sample."""
+
+    def __init__(self, path=None):
+        self.path = path
+
+    def transform(self, results):
+        with open(self.path or results['img_path']):
+            return results
+
+
+def test_file_of_a_transform_of_the_user_is_no_bad_data(coco, tmp_path):
+    path = str(tmp_path / 'weights.txt')
+    cfg = user_config(coco, dict(type='UserFile', path=path))
+    with pytest.raises(FileNotFoundError, match=path):
+        look(cfg)
+    (tmp_path / 'weights.txt').write_text('')
+    assert not look(cfg)
+    cfg.train_dataloader.dataset.pipeline.insert(0, dict(type='UserFile'))
+    picture(coco).unlink()
+    (said,) = look(cfg)
+    assert said.startswith(f'note: {picture(coco)} cannot be read: No such')
+
+
+def test_data_sets_of_no_library_are_left_as_they_are():
+    plain = torch.utils.data.TensorDataset(torch.zeros(40, 2))
+    make_fault_tolerant(plain, skip=True)
+    assert not list(check_samples(plain, training=True, images=32))
 
 
 def test_stock_runner_stops_at_it(coco, tmp_path):

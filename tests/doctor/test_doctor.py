@@ -175,6 +175,13 @@ def test_one_of_the_two_libraries_is_enough(monkeypatch):
     assert not any(examine.is_absent(name) for name in CHECKS)
 
 
+def test_a_module_that_no_library_needs_is_no_known_conflict():
+    assert examine.known_conflict("No module named 'my_package'") is None
+    assert examine.known_conflict("No module named 'torch'") == (
+        'torch is not installed; fix: pip install torch'
+    )
+
+
 def test_unknown_check_is_one_sentence(tmp_path):
     done = doctor(tmp_path, 'optorch')
     assert done.returncode == 2

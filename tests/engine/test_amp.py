@@ -8,12 +8,15 @@ from mmengine.optim import OptimWrapper
 from small_runs import run_config
 from torch import nn
 
+from pvt_mm.config.loading import load_config
 from pvt_mm.engine.amp import (
     FLOAT32,
     Bf16OptimWrapper,
     float32_border,
     lives_in,
+    set_precision,
 )
+from pvt_mm.errors import UsageError
 
 DETECTORS = ('retinanet_pvt_v2_b0_coco', 'mask_rcnn_pvt_v2_b0_coco')
 
@@ -84,3 +87,20 @@ def test_amp_bf16_works_without_a_gpu(monkeypatch, tmp_path):
     assert cfg.optim_wrapper.type == 'Bf16OptimWrapper'
     assert not {'loss_scale', 'dtype'} & set(cfg.optim_wrapper)
     assert 'pvt_mm.engine.amp' in cfg.custom_imports.imports
+
+
+@pytest.mark.parametrize('kind', [None, 'Bf16OptimWrapper'])
+def test_amp_of_a_wrapper_without_type_or_from_a_work_dir(kind):
+    cfg = load_config('configs/retinanet_pvt_v2_b2_coco.py')
+    cfg.optim_wrapper.pop('type')
+    if kind:
+        cfg.optim_wrapper.type = kind
+    set_precision(cfg, 'bf16', [])
+    assert cfg.optim_wrapper.type == 'Bf16OptimWrapper'
+
+
+def test_amp_keeps_other_wrappers():
+    cfg = load_config('configs/retinanet_pvt_v2_b2_coco.py')
+    cfg.optim_wrapper.type = 'ApexOptimWrapper'
+    with pytest.raises(UsageError, match='type=ApexOptimWrapper: set the'):
+        set_precision(cfg, 'bf16', [])

@@ -146,15 +146,15 @@ def test_processes_on_gpus_are_joined_before_the_batch_is_fitted(monkeypatch):
     cfg = load(RETINANET)
     cfg.env_cfg.dist_cfg.backend = 'gloo'
     with pytest.raises(UsageError, match='RANK is not set'):
-        start_processes(cfg, 'pytorch')
+        start_processes(cfg, 'pytorch', [])
     with pytest.raises(UsageError, match='SLURM_PROCID is not set'):
-        start_processes(cfg, 'slurm')
+        start_processes(cfg, 'slurm', [])
     where = dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1')
     where |= dict(MASTER_ADDR='127.0.0.1', MASTER_PORT='0')
     for name, value in where.items():
         monkeypatch.setenv(name, value)
     try:
-        start_processes(cfg, 'pytorch')
+        start_processes(cfg, 'pytorch', [])
         assert get_backend() == 'gloo'
         assert 'model_wrapper_cfg' not in cfg
     finally:

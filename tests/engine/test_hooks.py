@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -27,7 +28,7 @@ from pvt_mm.engine.hooks.nonfinite_hook import NonFiniteHook
 from pvt_mm.engine.process_errors import explain
 from pvt_mm.engine.resume import is_whole, last_checkpoint
 from pvt_mm.engine.run_hooks import add_run_hooks
-from pvt_mm.errors import CheckpointError, UsageError
+from pvt_mm.errors import CheckpointError, Preempted, UsageError
 
 
 class Numbers(Dataset):
@@ -273,7 +274,7 @@ def test_no_whole_checkpoint(tmp_path):
     (tmp_path / 'epoch_1.pth').write_bytes(data)
     (tmp_path / 'epoch_2.pth').write_bytes(data[:100])
     with pytest.raises(UsageError, match='none of the 2 checkpoints'):
-        last_checkpoint(tmp_path)
+        last_checkpoint(tmp_path, [])
 
 
 def test_any_damage_to_the_table_of_contents_is_seen(tmp_path):
@@ -305,6 +306,43 @@ def test_second_signal_is_obeyed(monkeypatch):
     hook.receive(signal.SIGINT, None)
     assert died == [signal.SIGINT]
     assert hook.signum == signal.SIGINT
+
+
+class Interrupt(Hook):
+    """Sends a signal in the second iteration, or fails there."""
+
+    def __init__(self, error=None):
+        self.error = error
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 1:
+            if self.error:
+                raise self.error
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_another_checkpoint_hook_saves_nothing_and_nothing_else_is_said(
+    tmp_path,
+):
+    hooks = [stopping.PreemptionHook(), Interrupt()]
+    run = toy(tmp_path, [1, 1, 1], hooks)
+    (saver,) = (h for h in run.hooks if isinstance(h, AtomicCheckpointHook))
+    run.hooks.remove(saver)
+    run.message_hub.update_info('last_ckpt', 'epoch_0.pth')
+    with pytest.raises(Preempted, match='SIGTERM; nothing is saved'):
+        run.train()
+    run.call_hook('restore_handlers')
+
+
+def test_signals_are_as_before_after_an_error(tmp_path):
+    before = [signal.getsignal(signum) for signum in stopping.SIGNALS]
+    hook = stopping.PreemptionHook()
+    run = toy(tmp_path, [1, 1], [hook, Interrupt(ZeroDivisionError())])
+    with pytest.raises(ZeroDivisionError):
+        run.train()
+    assert signal.getsignal(signal.SIGTERM) == hook.receive
+    run.call_hook('restore_handlers')
+    assert [signal.getsignal(s) for s in stopping.SIGNALS] == before
 
 
 def test_worker_that_ends_with_its_trainer_is_no_error(monkeypatch):
@@ -364,6 +402,44 @@ def test_worker_that_dies_while_it_sends():
         _try_get_data()
     assert explain(caught.value).startswith('a process that loads data ended')
     assert explain(ConnectionResetError('of something else')) is None
+
+
+@pytest.mark.parametrize('several', [True, False])
+def test_broken_pipe_is_a_process_only_if_there_are_several(
+    monkeypatch, several
+):
+    monkeypatch.setattr(torch.distributed, 'is_initialized', lambda: several)
+    said = explain(RuntimeError('[gloo] Broken pipe')) or ''
+    assert said.startswith('another process of this run') == several
+
+
+def test_a_reader_of_the_output_that_ends_first_is_no_error():
+    code = (
+        'import sys; from pvt_mm.cli import run; '
+        "sys.exit(run(lambda: print('x' * 100_000)))"
+    )
+    command = [sys.executable, '-c', code]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with subprocess.Popen(command, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b''
+    assert process.returncode == 141
+
+
+def test_a_missing_module_is_a_sentence_only_for_a_library(
+    capsys, monkeypatch
+):
+    monkeypatch.setattr(sys, 'argv', ['x'])
+
+    def main(name):
+        raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+
+    assert cli.run(lambda: main('mmdet')) == 1
+    said = capsys.readouterr().err
+    assert said.startswith('error: mmdet is not installed; fix: pip install')
+    for name in ('nmupy', 'mmdet.modls'):
+        with pytest.raises(ModuleNotFoundError):
+            cli.run(lambda name=name: main(name))
 
 
 def test_dead_worker_in_the_middle_of_something():

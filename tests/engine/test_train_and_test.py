@@ -2,8 +2,10 @@
 
 import os
 import pickle
+import re
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,11 +28,15 @@ from pvt_mm.checkpoints import check_fit
 from pvt_mm.config.loading import load_config
 from pvt_mm.config.schema import bare
 from pvt_mm.engine import resume as resuming
+from pvt_mm.engine import test as testing
 from pvt_mm.engine import train as training
+from pvt_mm.engine.config_changes import differences
 from pvt_mm.engine.launch import replace_sync_bn, start_processes
-from pvt_mm.engine.run_config import differences
+from pvt_mm.engine.pre_run_checks import check_weights
+from pvt_mm.engine.run_config import allow_partial_weights
 from pvt_mm.errors import CheckpointError, UsageError
 
+ROOT = Path(__file__).parents[2]
 COCO = 'configs/retinanet_pvt_v2_b2_coco.py'
 ADE = 'configs/semantic_fpn_pvt_v2_b2_ade20k.py'
 
@@ -195,6 +201,53 @@ def test_train_refuses(capsys, drawn, argv, part):
     assert part in said
 
 
+@pytest.mark.parametrize(
+    ('command', 'argv', 'key'),
+    [
+        (training.train, [], 'train_dataloader'),
+        (training.train, [], 'optim_wrapper'),
+        (testing.test, ['x.pth'], 'test_evaluator'),
+    ],
+)
+def test_config_without_a_key_that_a_run_needs(
+    capsys, tmp_path, command, argv, key
+):
+    cfg = load(RETINANET)
+    cfg.pop(key)
+    file = write(cfg, tmp_path / 'config.py')
+    said = fails(capsys, command, file, *argv)
+    assert said == f'error: {file} has no {key}'
+
+
+@pytest.mark.parametrize('scheme', ['torchvision', 'open-mmlab'])
+def test_weights_that_mmengine_finds(scheme):
+    cfg = load(COCO)
+    weights = dict(type='Pretrained', checkpoint=f'{scheme}://resnet50')
+    cfg.model.backbone = dict(type='ResNet', depth=50, init_cfg=weights)
+    check_weights(cfg)
+    weights.update(checkpoint='resnet50.pth')
+    cfg.model.backbone.init_cfg = [weights]
+    with pytest.raises(CheckpointError, match='resnet50.pth are not there'):
+        check_weights(cfg)
+
+
+def test_partial_weights_of_a_list():
+    cfg = load(COCO)
+    draw = dict(type='TruncNormal', layer='Linear')
+    cfg.model.backbone.init_cfg = [draw, cfg.model.backbone.init_cfg]
+    allow_partial_weights(cfg)
+    assert cfg.model.backbone.init_cfg[0] == draw
+    assert cfg.model.backbone.init_cfg[1].allow_partial is True
+
+
+def test_predictions_of_a_config_without_a_scope():
+    cfg = Config(dict(test_evaluator=dict(type='Accuracy')))
+    testing.keep_predictions(cfg, 'x.pkl')
+    assert cfg.test_evaluator[1] == dict(
+        type='DumpResults', out_file_path='x.pkl'
+    )
+
+
 def test_sync_bn_becomes_bn():
     model = load(ADE).model
     assert replace_sync_bn(model) == 1
@@ -203,7 +256,7 @@ def test_sync_bn_becomes_bn():
 
 def test_one_process_needs_no_wrapper():
     cfg = load(COCO)
-    start_processes(cfg, 'none')
+    start_processes(cfg, 'none', [])
     assert 'model_wrapper_cfg' not in cfg
     assert not torch.distributed.is_initialized()
 
@@ -223,8 +276,16 @@ def test_last_checkpoint_is_whole(tmp_path):
     whole = (tmp_path / 'epoch_1.pth').read_bytes()
     (tmp_path / 'epoch_2.pth').write_bytes(whole[: len(whole) // 2])
     os.utime(tmp_path / 'epoch_1.pth', (1, 1))
-    assert resuming.last_checkpoint(tmp_path) == str(tmp_path / 'epoch_1.pth')
-    assert resuming.last_checkpoint(tmp_path / 'nowhere') is None
+    found, said = str(tmp_path / 'epoch_1.pth'), []
+    assert resuming.last_checkpoint(tmp_path, said) == found
+    (damaged,) = said
+    assert damaged.startswith(f'--resume: {tmp_path}/epoch_2.pth is damaged')
+    assert resuming.last_checkpoint(tmp_path / 'nowhere', []) is None
+    # out_dir of the checkpoint hook is another folder
+    work = tmp_path / 'work'
+    work.mkdir()
+    (work / 'last_checkpoint').write_text(f'{tmp_path}/epoch_2.pth')
+    assert resuming.last_checkpoint(work, []) == found
 
 
 class Evil:
@@ -241,7 +302,7 @@ def test_pickle_with_code_is_refused(tmp_path):
     assert not os.path.exists('evil')
 
 
-def test_gate_refuses_other_weights(tmp_path):
+def test_weights_of_another_model_are_refused(tmp_path):
     model = torch.nn.Sequential(torch.nn.Linear(2, 3))
     path = str(tmp_path / 'x.pth')
     torch.save({'state_dict': model.state_dict()}, path)
@@ -310,6 +371,12 @@ def test_resumed_run_equals_undisturbed(
     assert all(torch.equal(weights[k], again[k]) for k in weights)
 
 
+def changes_in(log):
+    """The changes of the config in the text of a log file."""
+    text = log.split('Changes of the config:\n')[1]
+    return [line for line in text.split('\n') if line.startswith('  ')]
+
+
 def test_every_change_of_the_config_is_logged_with_its_step(
     tmp_path, drawn, monkeypatch
 ):
@@ -321,8 +388,10 @@ def test_every_change_of_the_config_is_logged_with_its_step(
     argv += ['--cfg-options', 'train_cfg.max_epochs=1', 'auto_scale_lr=None']
     training.train(argv)
     (log,) = (tmp_path / 'run').rglob('*.log')
-    text = log.read_text().split('Changes of the config:\n')[1]
-    changes = [line for line in text.split('\n') if line.startswith('  ')]
+    text = log.read_text()
+    remark = 'No GPU: mixed precision is fp32 in this run.'
+    assert text.count(remark) == 1
+    changes = changes_in(text)
     for line in (
         'train_cfg.max_epochs: 2 -> 1 (--cfg-options)',
         f"work_dir: added '{tmp_path}/run' (--work-dir)",
@@ -340,6 +409,30 @@ def test_every_change_of_the_config_is_logged_with_its_step(
     assert {f'  {key}:' for key in keys} <= {
         line.split(':')[0] + ':' for line in changes
     }
+    last = tmp_path / 'run/epoch_1.pth'
+    testing.test([file, str(last), '--work-dir', str(tmp_path / 'test')])
+    (log,) = (tmp_path / 'test').rglob('*.log')
+    assert changes_in(log.read_text()) == [
+        f"  work_dir: added '{tmp_path}/test' (--work-dir)",
+        f"  load_from: None -> '{last}' (CHECKPOINT)",
+        "  launcher: added 'none' (processes)",
+    ]
+
+
+def test_the_log_on_the_page_is_what_a_run_writes(capsys, monkeypatch):
+    def begin(cfg):
+        raise KeyboardInterrupt
+
+    for check in ('check_paths', 'check_weights', 'check_annotations'):
+        monkeypatch.setattr(training, check, lambda *_: None)
+    monkeypatch.setattr(training.FaultTolerantRunner, 'from_cfg', begin)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(
+            [COCO, '--cfg-options', 'train_dataloader.num_workers=4']
+        )
+    said = re.sub('.* - INFO - ', '', capsys.readouterr().out)
+    page = (ROOT / 'docs/training.md').read_text()
+    assert page.split('```text\n')[1].split('```')[0] == said
 
 
 class Careless:
@@ -363,6 +456,21 @@ def test_a_bug_in_a_class_of_the_user_keeps_its_traceback(
     assert "raise IndexError('a bug of the user')" in log.read_text()
 
 
+@pytest.mark.parametrize('step', ['fit_batch', 'check_dataset'])
+def test_a_bug_of_ours_keeps_its_traceback(tmp_path, drawn, monkeypatch, step):
+    def bug(*_):
+        raise AttributeError('a bug of ours')
+
+    monkeypatch.setattr(training, step, bug)
+    file = write(small(load(RETINANET), drawn, 'coco'), tmp_path / 'config.py')
+    argv = [file, '--work-dir', str(tmp_path / 'run')]
+    with pytest.raises(AttributeError, match='a bug of ours'):
+        cli.run(lambda: training.train(argv))
+    logs = [log.read_text() for log in (tmp_path / 'run').rglob('*.log')]
+    assert len(logs) == (step == 'check_dataset')  # the Runner makes it
+    assert all("raise AttributeError('a bug of ours')" in log for log in logs)
+
+
 def test_the_traceback_of_a_sentence_is_in_the_log_and_with_debug_shown(
     tmp_path, drawn, capsys, monkeypatch
 ):
@@ -375,6 +483,8 @@ def test_the_traceback_of_a_sentence_is_in_the_log_and_with_debug_shown(
     assert said.startswith(f'error: {file} cannot be built: model.neck')
     (log,) = (tmp_path / 'run').rglob('*.log')
     assert 'mmdet/models/necks/fpn.py' in log.read_text()
+    change = f"  work_dir: added '{tmp_path}/run' (--work-dir)"
+    assert change in changes_in(log.read_text())
     monkeypatch.setattr(sys, 'argv', ['pvt_mm train', *argv, '--debug'])
     assert cli.run(lambda: training.train([*argv, '--debug'])) == 1
     assert 'mmdet/models/necks/fpn.py' in capsys.readouterr().err

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import BaseTransform
 from mmengine.registry import MODELS, init_default_scope
 from pycocotools.coco import COCO
 from pycocotools.mask import decode
@@ -18,6 +19,7 @@ from pvt_mm.errors import UsageError
 from pvt_mm.inference import Predictor, infer
 from pvt_mm.inference.cli import main
 from pvt_mm.inference.output import AtomicVideo, label_name
+from pvt_mm.inference.predictor import BadImage
 from pvt_mm.inference.results import infer_items
 from pvt_mm.inference.sources import Files, Video, open_source
 
@@ -204,6 +206,39 @@ def test_a_bad_image_is_named_and_the_rest_goes_on(
         ]
         assert (out / 'pictures/more/last.png').is_file()
         assert len(read(out / 'images.json')['images']) == 3
+
+
+class UserTransform(BaseTransform):
+    """A transform of the user, with a bug."""
+
+    def transform(self, results):
+        return results | dict(img=results['img'] + None)
+
+
+class UserLoader(UserTransform):
+    """A bug in what reads the file."""
+
+    @staticmethod
+    def from_file(results):
+        return UserTransform().transform(dict(img=np.zeros(1)))
+
+
+def test_an_image_that_the_pipeline_refuses_is_bad(predictors):
+    with pytest.raises(BadImage, match=r'in the test pipeline \(error: '):
+        predictors['det'].prepare(np.zeros((20, 20000, 3), np.uint8))
+
+
+@pytest.mark.parametrize('kind', [UserTransform, UserLoader])
+def test_a_bug_of_a_transform_is_no_bad_image(
+    predictors, drawn, monkeypatch, kind
+):
+    pipeline = predictors['det'].inferencer.pipeline
+    first, *rest = pipeline.transforms
+    steps = [first, kind(), *rest] if kind is UserTransform else [kind()]
+    monkeypatch.setattr(pipeline, 'transforms', steps)
+    with pytest.raises(TypeError) as caught:
+        list(infer_items(predictors['det'], Files(drawn / 'coco'), 0.3, 1))
+    assert caught.traceback[-1].name == 'transform'
 
 
 def test_what_was_found_before_a_stop_is_kept(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pvt_mm.models.fuse_conv_bn import fuse_for_inference
+from pvt_mm.models.backbones.fuse_conv_bn import fuse_for_inference
 from pvt_mm.models.layers import linear, mlp
 
 VARIANTS = ('pvt_tiny', 'pvt_v2_b0', 'pvt_v2_b2_li', 'mpvit_tiny')

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from pvt_mm.models.fuse_conv_bn import fuse_for_inference
+from pvt_mm.models.backbones.fuse_conv_bn import fuse_for_inference
 
 VARIANTS = ('pvt_tiny', 'pvt_v2_b0', 'mpvit_tiny')
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from pvt_mm.models.fuse_conv_bn import fuse_for_inference
+from pvt_mm.models.backbones.fuse_conv_bn import fuse_for_inference
 
 THREADS = 4
 SIZES = [(64, 64), (65, 33), (40, 72), (224, 32)]

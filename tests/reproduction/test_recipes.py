@@ -4,7 +4,14 @@ from fnmatch import fnmatch
 
 import pytest
 import torch
-from config_files import backbone, fresh, model, read
+from config_files import (
+    CONFIG_NAMES,
+    backbone,
+    fresh,
+    model,
+    parse_name,
+    read,
+)
 from golden import build
 from mmengine.dataset import pseudo_collate
 from mmengine.model.utils import revert_sync_batchnorm
@@ -12,7 +19,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS
 from render import recipes
 from render.describe import describe
-from render.grammar import CONFIG_NAMES, METHODS, parse_name
+from render.grammar import METHODS
 from torch import nn
 
 from pvt_mm.checkpoints.formats import from_ours

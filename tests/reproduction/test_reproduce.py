@@ -10,12 +10,12 @@ from mmengine.registry import MODELS, init_default_scope
 
 from pvt_mm.checkpoints import convert, read_weights
 from pvt_mm.datasets.synthetic import draw_ade20k, draw_coco
-from pvt_mm.errors import UsageError
+from pvt_mm.errors import CheckpointError, UsageError
 from pvt_mm.reproduction import cli, report
-from pvt_mm.reproduction.evaluate import find_weights, scores
+from pvt_mm.reproduction.evaluate import find_weights
 from pvt_mm.reproduction.plan import compare, plan, verdict
-from pvt_mm.reproduction.results import Row
-from pvt_mm.reproduction.training_log import read_scores
+from pvt_mm.reproduction.results import Row, all_results
+from pvt_mm.reproduction.training_log import known_scores, read_scores
 
 DETECTOR = 'retinanet_pvt_v2_b0_shapes'
 SEGMENTOR = 'semantic_fpn_pvt_v2_b0_shapes'
@@ -146,7 +146,7 @@ def test_dry_run_says_what_is_there_and_what_is_missing(workplace, capsys):
 
 def test_all_published_rows_have_a_plan(monkeypatch):
     monkeypatch.delenv('PVT_MM_WEIGHTS', raising=False)
-    jobs = plan(cli.published(None))
+    jobs = plan(all_results())
     assert len({job.key for job in jobs}) == len(jobs) > 80
     named = [job for job in jobs if job.name == 'retinanet_pvt_tiny_coco']
     assert [(job.key, job.expected) for job in named] == [
@@ -155,6 +155,9 @@ def test_all_published_rows_have_a_plan(monkeypatch):
     ]
     direct = named[1]._replace(key='no-such-file-anywhere')
     assert find_weights(direct, fetch=False).startswith('https://')
+    nowhere = direct._replace(weights='')
+    with pytest.raises(CheckpointError, match='no weights were published'):
+        find_weights(nowhere, fetch=False)
 
 
 def test_plan_leaves_out_repeats_and_knows_near_names():
@@ -192,9 +195,12 @@ def test_verdict(expected, seen, text):
 
 def test_scores_are_in_percent():
     found = {'coco/bbox_mAP': 0.372, 'coco/segm_mAP': 0.361, 'mIoU': 37.2}
-    assert scores(found) == pytest.approx(
+    assert known_scores(found) == pytest.approx(
         {'box_AP': 37.2, 'mask_AP': 36.1, 'mIoU': 37.2}
     )
+    assert known_scores({'mIoU': 0.6, 'step': 1}) == {'mIoU': 0.6}
+    old = {'mode': 'val', 'mIoU': 0.372}  # of mmseg 0
+    assert known_scores(old) == pytest.approx({'mIoU': 37.2})
 
 
 def write_lines(path, records):
@@ -244,6 +250,44 @@ def test_a_log_alone_is_held_to_the_published_number(tmp_path, capsys):
     (tmp_path / 'text').write_text('no log')
     with pytest.raises(UsageError, match='is no training log'):
         cli.main(['retinanet_pvt_tiny_coco', '--log', str(tmp_path / 'text')])
+
+
+def test_logs_agree_only_where_they_have_the_same_score():
+    expected = {1: {'box_AP': 40.0}, 2: {'mask_AP': 37.0}}
+    seen = {1: {'box_AP': 39.0}, 2: {'box_AP': 40.0}}
+    lines, good = compare(expected, seen)
+    assert lines == ['step 1: box_AP expected 40.00, seen 39.00, -1.00']
+    assert not good
+    with pytest.raises(UsageError, match='no step in common with the same'):
+        compare({2: {'mask_AP': 37.0}}, seen)
+
+
+def test_a_bug_leaves_its_traceback_and_the_other_jobs_go_on(
+    tmp_path, monkeypatch, capsys
+):
+    def evaluate(job, folder, options):
+        return {'box_AP': job.expected['box_AP']} if job.key == 'b' else {}[1]
+
+    monkeypatch.setattr(cli, 'evaluate', evaluate)
+    monkeypatch.setattr(cli, 'find_data', lambda job, roots: [])
+    jobs = plan([row('a', box_AP='40.4'), row('b', box_AP='40.4')])
+    cli.check_all(jobs, tmp_path, {}, False)
+    file = tmp_path / 'a/traceback.txt'
+    found = {k: o.verdict for k, o in report.read(tmp_path).items()}
+    assert found == {
+        'a': f'not checkable: KeyError: 1 (traceback: {file})',
+        'b': 'reproduced',
+    }
+    lines = file.read_text().splitlines()
+    assert lines[0] == 'Traceback (most recent call last):'
+    assert 'in evaluate' in file.read_text() and lines[-1] == 'KeyError: 1'
+
+
+def test_data_sets_are_known_by_their_folder():
+    assert cli.data_of(Config(dict(data_root='data/ade/x'))) == 'ade20k'
+    for cfg in (Config(dict(data_root='data/kitti/')), Config()):
+        with pytest.raises(UsageError, match='is one of coco, ade, ade20k'):
+            cli.data_of(cfg)
 
 
 def test_report_survives_a_stop_between_jobs(tmp_path):

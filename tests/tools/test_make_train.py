@@ -232,14 +232,35 @@ def test_found_objects_with_a_score_stand_below_the_truth(demo, tmp_path):
     assert (picture[: len(best), : best.shape[1]] != best).any()
 
 
-def test_truth_has_corners_and_names_the_crowd(demo):
-    star = dict(bbox=[2, 3, 12, 23], bbox_label=3, ignore_flag=1)
-    disc = dict(bbox=[0, 0, 1, 1], bbox_label=0, ignore_flag=0)
-    objects = demo.truth({'instances': [star, disc]})
-    assert objects.bboxes.tolist() == [star['bbox'], disc['bbox']]
-    assert objects.labels.tolist() == [3, 0]
-    assert objects.label_names == ['star crowd', 'disc']
-    assert demo.truth({'instances': []}).bboxes.shape == (0, 4)
+def test_truth_has_every_object_and_names_the_crowd(demo, tmp_path):
+    draw_coco(tmp_path, train=1, val=1, size=64)
+    file = tmp_path / 'annotations/instances_val2017.json'
+    content = json.loads(file.read_text())
+    for number, one in enumerate(content['annotations']):
+        one['iscrowd'] = int(number == 0)
+    file.write_text(json.dumps(content))
+    out, images = tmp_path / 'found.png', tmp_path / 'val2017'
+    results = [{'img_id': 1, 'pred_instances': found(0)}]
+    demo.draw_detections(out, file, images, results)
+    crowd, *others = content['annotations']
+    names = {c['id']: c['name'] for c in content['categories']}
+    boxes = [one['bbox'] for one in (*others, crowd)]
+    labels = [names[one['category_id']] for one in (*others, crowd)]
+    truth = InstanceData(
+        bboxes=torch.tensor([(x, y, x + w, y + h) for x, y, w, h in boxes]),
+        labels=torch.tensor([CLASSES.index(name) for name in labels]),
+        label_names=[*labels[:-1], f'{labels[-1]} crowd'],
+    )
+    meta = dict(CocoDataset.METAINFO, classes=CLASSES)
+    (image,) = images.iterdir()
+    best = draw_objects(
+        build_visualizer('mmdet', meta), mmcv.imread(image), truth
+    )
+    picture = mmcv.imread(out)
+    assert len(others) > 0 and picture.shape[0] == 2 * len(best)
+    assert (picture[: len(best)] == best).all()
+    plain = demo.mmcv.imread(image).repeat(8, 0).repeat(8, 1)
+    assert (picture[len(best) :] == plain).mean() > 0.99  # nothing is drawn
 
 
 def test_demo_refuses_a_folder_of_something_else(demo, tmp_path):

@@ -88,6 +88,20 @@ def test_masks_and_boxes_have_the_colour_of_their_class(detector):
     assert 20 < (caption.min(2) > 120).sum() < 200  # its letters
 
 
+def test_drawing_leaves_the_random_state_as_it_was(detector, monkeypatch):
+    np.random.seed(1)
+    wanted = np.random.rand()
+    for fails in (False, True):
+        np.random.seed(1)
+        if fails:
+            monkeypatch.setattr(detector, 'add_datasample', None)
+            with pytest.raises(TypeError):
+                draw_objects(detector, noise(50, 50), instances([], []))
+        else:
+            draw_objects(detector, noise(50, 50), instances([], []))
+        assert np.random.rand() == wanted
+
+
 @pytest.mark.parametrize('size', [(481, 640), (2001, 301), (37, 23), (3, 500)])
 def test_an_image_without_objects_is_drawn_as_it_is(detector, size):
     image = noise(*size)

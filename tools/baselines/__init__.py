@@ -11,6 +11,8 @@ from copy import deepcopy
 from torch import Tensor, nn
 
 from pvt_mm.checkpoints.formats import from_ours
+from pvt_mm.errors import UsageError
+from pvt_mm.models.backbones import MPViT
 
 from .plain_mpvit import PlainMPViT
 from .torchvision_stub import stub_torchvision
@@ -92,7 +94,16 @@ def mmdet(name: str, ours: nn.Module) -> nn.Module:
 
 
 def plain(name: str, ours: nn.Module) -> nn.Module:
-    """MPViT in the usual way, from plain_mpvit."""
+    """MPViT in the usual way, from plain_mpvit.
+
+    Raises:
+        UsageError: another family.
+    """
+    if not isinstance(ours, MPViT):
+        raise UsageError(
+            f'there is no official structure of {name} to compare with, only '
+            'of MPViT: leave it out of --against'
+        )
     return PlainMPViT(deepcopy(ours))
 
 

@@ -13,6 +13,7 @@ from pvt_mm.benchmark.rows import Row, measure, rows_table
 from pvt_mm.cli import run
 from pvt_mm.config.arguments import command_parser
 from pvt_mm.config.paths import HOME
+from pvt_mm.models.layers.mlp import keep_freed_memory
 
 from .cases import CASES, CASES_CUDA, PROFILED
 from .results import FACTS, ROWS, SHARES, write_facts, write_rows
@@ -23,6 +24,7 @@ def main() -> None:
     """Measure, and write the results."""
     parser = command_parser('Measure every case beside the baselines.')
     add_machine_arguments(parser)
+    keep_freed_memory()
     device, facts = prepare(parser.parse_args())
     cuda, rows = device == 'cuda', []
     for case in CASES_CUDA if cuda else CASES:

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import (
 
 from pvt_mm.benchmark.measure import run
 from pvt_mm.benchmark.rows import Case, table
-from pvt_mm.benchmark.variants import build
+from pvt_mm.models.backbones import build_backbone
 
 # Kind of operation: beginnings of the names of PyTorch's operators.
 KINDS = {
@@ -77,7 +77,7 @@ def kind_of(operator: str) -> str:
 def profile_case(case: Case) -> list[Share]:
     """Profile our backbone of a case on the CPU, largest share first."""
     torch.manual_seed(0)
-    model = build(case.name)
+    model = build_backbone(case.name)
     image = torch.randn(case.batch, 3, *case.size)
     run(model, image, case.task)
     with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:

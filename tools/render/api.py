@@ -6,10 +6,8 @@ text with the sections Args, Attributes, Shape, Returns, Yields and Raises.
 
 import inspect
 import re
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 from pvt_mm.config.paths import HOME
 
@@ -48,22 +46,16 @@ def render() -> str:
     parts = [HEAD]
     for name in PACKAGES:
         package = import_module(name)
+        names = sorted(package.__all__, key=str.lower)
+        public = [(key, getattr(package, key)) for key in names]
         fresh = [
-            (key, value)
-            for key, value in public(package)
-            if id(value) not in seen
+            (key, value) for key, value in public if id(value) not in seen
         ]
         seen |= {id(value) for _, value in fresh}
         if fresh:
             parts.append(f'## {name}\n\n{text(inspect.getdoc(package))}\n')
             parts += [describe(key, value) for key, value in fresh]
     return '\n'.join(parts)
-
-
-def public(package: ModuleType) -> Iterator[tuple[str, object]]:
-    """The names of a package's ``__all__``, and what they stand for."""
-    for name in sorted(package.__all__, key=str.lower):
-        yield name, getattr(package, name)
 
 
 def describe(name: str, value: object) -> str:

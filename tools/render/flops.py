@@ -5,12 +5,10 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mmengine.config import Config
-from render.tables import table
-
 from pvt_mm.benchmark.flops import Count, count, size_of
+from pvt_mm.benchmark.rows import table
 from pvt_mm.config.loading import load_config
-from pvt_mm.config.paths import HOME, config_path, list_configs
+from pvt_mm.config.paths import HOME, list_configs
 from pvt_mm.families import FAMILIES
 from pvt_mm.reproduction.results import KINDS, Row, family_results
 
@@ -76,12 +74,7 @@ over 1 % and more than its last digit can hide, with the number of a remark.
 
 def count_all(names: Iterable[str]) -> dict[str, Count]:
     """Count the configs of these names."""
-    return {name: count(load(name), size_of(name)) for name in names}
-
-
-def load(name: str) -> Config:
-    """A config by its name."""
-    return load_config(config_path(name))
+    return {name: count(load_config(name), size_of(name)) for name in names}
 
 
 def write_counts(path: Path, counts: Mapping[str, Count]) -> None:
@@ -91,16 +84,6 @@ def write_counts(path: Path, counts: Mapping[str, Count]) -> None:
         writer.writerow(('name', *Count._fields))
         for name, values in counts.items():
             writer.writerow((name, *(f'{value:.3f}' for value in values)))
-
-
-def read_counts(path: Path) -> dict[str, Count]:
-    """Read what write_counts wrote."""
-    with open(path, newline='') as file:
-        lines = list(csv.DictReader(file))
-    return {
-        line['name']: Count(*(float(line[key]) for key in Count._fields))
-        for line in lines
-    }
 
 
 def published() -> dict[str, list[Row]]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from render.describe import describe
 from render.grammar import DATA, METHODS, SCHEDULES
 
+from pvt_mm.benchmark.rows import table
 from pvt_mm.config.loading import load_config
 from pvt_mm.config.paths import HOME
 from pvt_mm.errors import UsageError
@@ -16,6 +17,7 @@ from pvt_mm.families import FAMILIES
 PAGE = HOME / 'docs/recipes.md'
 FOLDER = HOME / 'docs/recipes'
 UNKNOWN = 'not stated'
+COLUMNS = ('hyper-parameter', 'official', 'ours', 'equal')
 INTRODUCTION = """\
 # Recipes: the official ones and ours
 
@@ -138,24 +140,18 @@ def section(
         for row in rows
     ]
     reasons = list(dict.fromkeys(line.why for line in lines if line.why))
-    table = [
-        '| hyper-parameter | official | ours | equal |',
-        '| --- | --- | --- | --- |',
-        *(table_line(line, reasons) for line in lines),
+    cells = [
+        (
+            *line[:3],
+            line.verdict
+            + (f' ({reasons.index(line.why) + 1})' if line.why else ''),
+        )
+        for line in lines
     ]
     footnotes = [f'{n}. {why}.' for n, why in enumerate(reasons, 1)]
-    blocks = [[title], configs, table, footnotes]
+    blocks = [[title], configs, [table(COLUMNS, cells)], footnotes]
     blocks.append([f'- {remark}' for remark in remarks])
     return '\n\n'.join('\n'.join(block) for block in blocks if block)
-
-
-def table_line(line: Line, reasons: Sequence[str]) -> str:
-    """A row of the table: one hyper-parameter."""
-    mark = f' ({reasons.index(line.why) + 1})' if line.why else ''
-    return (
-        f'| {line.name} | {line.official} | {line.ours} | '
-        f'{line.verdict}{mark} |'
-    )
 
 
 def main() -> None:

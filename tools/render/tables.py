@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from pvt_mm.benchmark.rows import table
 from pvt_mm.reproduction.results import KINDS, Row
 
 # Metrics of a method, in the order shown, and how they are headed.
@@ -22,12 +23,6 @@ ZOO = {
     'Semantic FPN': 'semantic_fpn_{}_ade20k',
     'UPerNet': 'upernet_{}_ade20k',
 }
-
-
-def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table of markdown from the cells of its head and lines."""
-    lines = [head, ('---',) * len(head), *lines]
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
 def shown(name: str) -> tuple[tuple[str, ...], str]:

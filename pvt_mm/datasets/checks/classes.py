@@ -31,7 +31,12 @@ def check_dataset(cfg: Config, dataset: Any) -> None:
 
 
 def check_classes(cfg: Config, classes: Collection[str]) -> None:
-    """Check num_classes of every head, if the data set names its classes.
+    """Check num_classes of every head against the classes of the data set.
+
+    Args:
+        cfg: the config.
+        classes: of the data set; empty if it names none, and nothing is
+            checked.
 
     Raises:
         UsageError: a head has another number.

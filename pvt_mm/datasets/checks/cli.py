@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS
 
 from ...config.arguments import add_cfg_options, command_parser
 from ...config.build_errors import building
-from ...config.cfg_options import merge_options
 from ...config.data_files import check_paths
-from ...config.loading import load_config
+from ...config.loading import open_config
 from ...errors import UsageError
 from .examine import check_annotation_files
 from .fault_tolerant_pipeline import inner, make_fault_tolerant
@@ -31,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     add_cfg_options(p)
     p.add_argument(
         '--images',
-        type=number,
+        type=count_or_all,
         default=None,
         metavar='N|all',
         help='number of images of each data set to read; all if not given',
@@ -42,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def number(text: str) -> int | None:
+def count_or_all(text: str) -> int | None:
     """A positive number, or None for 'all'."""
     if text == 'all':
         return None
@@ -58,9 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UsageError: the data has errors, or the config cannot be used.
     """
     args = parser().parse_args(argv)
-    cfg = load_config(args.config)
-    merge_options(cfg, args.cfg_options or {})
-    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    cfg = open_config(args.config, args.cfg_options)
     modes = ('train', 'val') if cfg.get('val_cfg') else ('train',)
     check_paths(cfg, modes)
     findings = list(check_annotation_files(cfg, modes))
@@ -84,7 +81,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 def read_samples(
     cfg: Config, mode: str, args: argparse.Namespace
 ) -> tuple[list[Finding], int]:
-    """Findings on the samples of one mode, and how many images were read."""
+    """Findings on the samples of one mode, and how many images were read.
+
+    Args:
+        cfg: the config.
+        mode: 'train' or 'val'.
+        args: the command line.
+    """
     with building(cfg, args.config), redirect_stdout(None):  # pycocotools
         dataset = DATASETS.build(cfg[f'{mode}_dataloader'].dataset)
     training = mode == 'train'

@@ -37,7 +37,7 @@ def check_coco(content: Any, use: Use) -> Iterator[Finding]:
     if any(finding.error for finding in found):
         return  # what follows reads these keys
     yield from check_ids(content, use)
-    yield from check_classes(content['categories'], use)
+    yield from check_categories(content['categories'], use)
     images = {image['id']: image for image in content['images']}
     ids = {c['id'] for c in content['categories'] if c['name'] in use.classes}
     used = [
@@ -56,7 +56,7 @@ def check_coco(content: Any, use: Use) -> Iterator[Finding]:
 
 
 def check_form(content: Any, use: Use) -> Iterator[Finding]:
-    """Lists and keys that are missing, and sizes that are no numbers."""
+    """Findings on missing lists and keys, and on sizes of images."""
     lists = content if isinstance(content, Mapping) else {}
     absent = [k for k in LISTS if not isinstance(lists.get(k), list)]
     if absent:
@@ -95,7 +95,7 @@ def check_form(content: Any, use: Use) -> Iterator[Finding]:
 
 
 def check_ids(content: Mapping, use: Use) -> Iterator[Finding]:
-    """Ids that occur twice, and references to ids that do not exist."""
+    """Findings on ids that occur twice, and references to absent ids."""
     for part in LISTS:
         for number in repeated(entry['id'] for entry in content[part]):
             yield error(
@@ -115,8 +115,8 @@ def check_ids(content: Mapping, use: Use) -> Iterator[Finding]:
                 )
 
 
-def check_classes(categories: list, use: Use) -> Iterator[Finding]:
-    """Class names that are missing, repeated or in another order."""
+def check_categories(categories: list, use: Use) -> Iterator[Finding]:
+    """Findings on class names: missing, repeated or in another order."""
     names = [c['name'] for c in categories if c['name'] in use.classes]
     absent = [name for name in use.classes if name not in names]
     if absent:
@@ -145,7 +145,13 @@ def check_classes(categories: list, use: Use) -> Iterator[Finding]:
 def check_boxes(
     annotations: list, images: Mapping, use: Use
 ) -> Iterator[Finding]:
-    """Boxes (x, y, width, height) in pixels that do not fit their image."""
+    """Findings on boxes that are no boxes, or do not fit their image.
+
+    Args:
+        annotations: with a bbox (x, y, width, height) in pixels each.
+        images: id -> entry of the list of images.
+        use: what the run does with the file.
+    """
     boxes = np.array([])
     with contextlib.suppress(ValueError):  # of boxes of several lengths
         boxes = np.array([a['bbox'] for a in annotations])

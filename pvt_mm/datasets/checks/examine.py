@@ -90,7 +90,13 @@ def writes_only(evaluator: Any) -> bool:
 def absent_images(
     content: Mapping, dataset: Mapping, training: bool
 ) -> Iterator[Finding]:
-    """Images of an annotation file that do not exist."""
+    """Findings on images of an annotation file that do not exist.
+
+    Args:
+        content: of the annotation file.
+        dataset: config of the data set.
+        training: training skips them, up to a share.
+    """
     if dataset.get('indices') is not None:
         return  # only some are read
     folder = os.path.join(
@@ -102,8 +108,15 @@ def absent_images(
     yield from absent(paths, training)
 
 
-def stop_or_log(findings: Iterable[Finding]) -> None:
+def stop_or_log(
+    findings: Iterable[Finding], logger: str | None = None
+) -> None:
     """Log the notes among some findings, or stop at an error.
+
+    Args:
+        findings: in any order.
+        logger: 'current' for that of the run; None, while there is none
+            yet, prints.
 
     Raises:
         UsageError: there is an error.
@@ -118,13 +131,14 @@ def stop_or_log(findings: Iterable[Finding]) -> None:
         )
     if os.environ.get('LOCAL_RANK', '0') == '0':
         for line in lines(findings, each=1):
-            print_log(f'Data: {line}')
+            print_log(f'Data: {line}', logger)
 
 
 def check_annotations(cfg: Config, modes: Sequence[str]) -> None:
-    """Check the annotation files before a run, on one process per machine.
+    """Check the annotation files before a run.
 
-    If that one stops, torchrun ends the others.
+    Only one process per machine reads them; if it raises, torchrun ends the
+    others.
 
     Args:
         cfg: the config of the run.
@@ -151,4 +165,4 @@ def check_samples_of(loops: Mapping[str, Any]) -> None:
         found = check_samples(
             loop.dataloader.dataset, training=mode == 'train', images=BRIEF
         )
-        stop_or_log(found)
+        stop_or_log(found, 'current')

@@ -1,14 +1,14 @@
 """Skip samples that cannot be used in training, and stop at them elsewhere.
 
-In training the data set draws another sample, which takes the names of the
-skipped ones to SkippedSamplesHook. In an evaluation a score without a sample
+In training the data set draws another sample, whose metainfo lists the
+skipped ones for SkippedSamplesHook. In an evaluation a score without a sample
 would be wrong. Only what is wrong with the data is handled: a file that cannot
 be read or decoded, and annotations that contradict their image. Any other
 exception of a transform is a bug, and passes.
 """
 
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from logging import WARNING
 from typing import Any
 
@@ -18,6 +18,7 @@ from mmengine.dataset import Compose
 from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 
+from ...compat import INNER_DATASETS
 from ...errors import SampleError
 from .files import by, of_size, orientation, problem
 
@@ -29,11 +30,11 @@ LIBRARIES = ('mmcv.', 'mmdet.', 'mmseg.', 'pvt_mm.')
 
 
 class FaultTolerantPipeline(Compose):
-    """The transforms of a pipeline, and what to do about a bad sample.
+    """A pipeline that skips a bad sample, or stops at it with one sentence.
 
     Args:
         pipeline: the pipeline as it was built.
-        skip: return None for a bad sample, or stop.
+        skip: return None for a bad sample; else raise.
         classes: how many there are, None if the data set does not know.
         ignore: the value of label maps that means no class.
     """
@@ -56,26 +57,32 @@ class FaultTolerantPipeline(Compose):
         Raises:
             SampleError: the sample cannot be used and must not be skipped.
         """
-        sample, fault = self.attempt(data)
-        if fault:
-            self.refuse(fault)
-        elif sample is not None and self.skipped:
+        try:
+            sample = self.attempt(data)
+        except SampleError as error:
+            self.refuse(error)
+            return None
+        if sample is not None and self.skipped:
             self.report(sample)
         return sample
 
-    def attempt(self, data: dict) -> tuple[dict | None, str]:
-        """Transform the data of a sample -> (sample or None, fault or '')."""
+    def attempt(self, data: dict) -> dict | None:
+        """Data of a sample -> input of the network, or None.
+
+        Raises:
+            SampleError: the sample cannot be used; its cause is what the
+                transform raised.
+        """
         info = {key: data.get(key) for key in (*FILES, *SIZE)}
         try:
             sample = super().__call__(data)
             if sample is not None:
                 self.check(sample, info)
         except Exception as error:
-            unread = [info[k] for k in FILES if FILES[k] not in data]
-            if not is_data_error(error, filter(None, unread)):
+            if not is_data_error(error, info, data):
                 raise
-            return None, blame(info, error)
-        return sample, ''
+            raise SampleError(blame(info, error)) from error
+        return sample
 
     def check(self, sample: Mapping, info: Mapping) -> None:
         """Compare a sample with its annotation and the number of classes.
@@ -108,23 +115,24 @@ class FaultTolerantPipeline(Compose):
                 f'{self.classes - 1}, and {self.ignore} for none)'
             )
 
-    def refuse(self, what: str) -> None:
+    def refuse(self, error: SampleError) -> None:
         """Note a sample that is skipped, or stop.
 
         Raises:
-            SampleError: it must not be skipped, or too many were in a row.
+            SampleError: it must not be skipped, or too many were in a row;
+                it has the cause of the error that is given.
         """
         if not self.skip:
             raise SampleError(
-                f'{what}: a score without it would be wrong, so fix it or '
+                f'{error}: a score without it would be wrong, so fix it or '
                 'take it out of the data set'
-            )
-        self.skipped.append(what)
+            ) from error.__cause__
+        self.skipped.append(str(error))
         if len(self.skipped) >= IN_A_ROW:
             raise SampleError(
                 f'{IN_A_ROW} samples in a row could not be used, the last: '
-                f'{what}'
-            )
+                f'{error}'
+            ) from error.__cause__
 
     def report(self, sample: Mapping) -> None:
         """Add the faults of skipped samples to the metainfo of this one."""
@@ -163,7 +171,7 @@ def make_fault_tolerant(dataset: Any, *, skip: bool) -> None:
 def inner(dataset: Any) -> Iterator[Any]:
     """The data sets inside wrappers such as RepeatDataset."""
     parts = vars(dataset)
-    for name in ('datasets', 'dataset', '_dataset'):
+    for name in INNER_DATASETS:
         if name in parts:
             found = parts[name]
             for part in found if isinstance(found, list) else [found]:
@@ -172,19 +180,23 @@ def inner(dataset: Any) -> Iterator[Any]:
     yield dataset
 
 
-def is_data_error(error: Exception, unread: Iterable[str]) -> bool:
-    """Whether the data caused an exception of a pipeline, and no bug did.
+def is_data_error(error: Exception, info: Mapping, data: Mapping) -> bool:
+    """Whether bad data caused an exception of a pipeline, and not a bug.
 
-    So it is if a file cannot be read; if a loading transform of the
-    libraries cannot decode a file or an annotation; if OpenCV refuses the
-    image in another one of their transforms; and if the exception came
-    before a file was loaded that nobody can decode.
+    True if a file of the sample cannot be read; if a loading transform of
+    mmcv, mmdet or mmseg raised; if OpenCV refused the image in another of
+    theirs; or if a file that was not loaded yet cannot be decoded.
 
     Args:
         error: with the traceback from inside the pipeline.
-        unread: image and label map that were not loaded yet.
+        info: 'img_path' and 'seg_map_path' of the sample, as far as known.
+        data: the sample when it failed, with 'img' and 'gt_seg_map' if they
+            were loaded.
     """
-    if isinstance(error, MismatchError | OSError):
+    files = {key: info[key] for key in FILES if info.get(key)}
+    if isinstance(error, MismatchError):
+        return True
+    if isinstance(error, OSError) and error.filename in files.values():
         return True
     code = ''  # module of the innermost code that belongs to a transform
     for frame, _ in traceback.walk_tb(error.__traceback__):
@@ -194,19 +206,21 @@ def is_data_error(error: Exception, unread: Iterable[str]) -> bool:
         code.endswith('.transforms.loading') or isinstance(error, cv2.error)
     ):
         return True
-    return any(map(problem, unread))
+    if not isinstance(error, OSError):
+        files = {k: file for k, file in files.items() if FILES[k] not in data}
+    return any(map(problem, files.values()))
 
 
 def blame(info: Mapping, error: Exception) -> str:
     """Which file of a sample cannot be used, and why: one sentence.
 
     Args:
-        info: 'img_path' and 'seg_map_path', or None for each.
+        info: 'img_path' and 'seg_map_path' of the sample, as far as known.
         error: what was raised for this sample.
     """
     if isinstance(error, MismatchError):
         return str(error)
-    for path in filter(None, (info[key] for key in FILES)):
+    for path in filter(None, map(info.get, FILES)):
         if found := problem(path):
             return f'{path} {found}'
     # cv2's errors say in ``err`` what was wrong, without its source's path

@@ -73,7 +73,7 @@ def by(size: Sequence[int]) -> str:
 
 
 def missing(paths: Iterable[str]) -> list[str]:
-    """The paths that do not exist; each folder is listed once."""
+    """The paths that do not exist; addresses (s3://...) are not checked."""
     folders = defaultdict(list)
     for path in paths:
         if '://' not in path:

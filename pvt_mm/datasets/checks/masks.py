@@ -53,7 +53,7 @@ def wrong_run_lengths(mask: Mapping, size: list) -> str | None:
 
 
 def is_numbers(polygon: Any) -> bool:
-    """Whether a value is a list of numbers; the first stands for all."""
+    """Whether a value is a list of numbers; only its first is looked at."""
     return isinstance(polygon, list) and all(
         isinstance(v, int | float) for v in polygon[:1]
     )

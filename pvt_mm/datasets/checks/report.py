@@ -60,7 +60,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def allowed(images: int, share: float = SHARE) -> int:
-    """How many of some images training may skip: at least one."""
+    """How many of some images training may skip: the share, rounded up."""
     return math.ceil(share * images)
 
 

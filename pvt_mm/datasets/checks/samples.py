@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ...errors import SampleError
 from .fault_tolerant_pipeline import FILES, FaultTolerantPipeline, inner
 from .files import missing, orientation, too_deep
 from .report import Finding, allowed, error, note
 
 
 class Faults(Dataset):
-    """Index -> (fault or '', path of the image, its EXIF orientation).
+    """A data set of faults: (sentence or '', image path, EXIF orientation).
 
     Args:
         part: a data set with a FaultTolerantPipeline.
@@ -34,8 +35,11 @@ class Faults(Dataset):
         path = data.get('img_path') or ''
         exif = orientation(path) if path else 1
         maps = data.get('seg_map_path')
-        fault = self.part.pipeline.attempt(data)[1]
-        return fault or (maps and too_deep(maps)) or '', path, exif
+        try:
+            self.part.pipeline.attempt(data)
+        except SampleError as error:
+            return str(error), path, exif
+        return maps and too_deep(maps) or '', path, exif
 
 
 def check_samples(
@@ -50,14 +54,15 @@ def check_samples(
         workers: processes that read; 0 reads in this one.
     """
     for part in inner(dataset):
+        pipeline = getattr(part, 'pipeline', None)
+        if not isinstance(pipeline, FaultTolerantPipeline):
+            continue  # of no library: it is left as it is
         indices = range(len(part))
         if images is not None and images < len(part):
             indices = random.Random(0).sample(indices, images)
             others = set(range(len(part))) - set(indices)
-            yield from check_names(part, others, training)
-        yield from check_folders(part)
-        if not isinstance(part.pipeline, FaultTolerantPipeline):
-            continue
+            yield from absent_files(part, others, training)
+        yield from linked_folders(part)
         with kept_randomness():
             loader = DataLoader(
                 Faults(part, list(indices)),
@@ -70,20 +75,26 @@ def check_samples(
         yield from rotated(part, found)
 
 
-def check_names(
+def absent_files(
     part: Any, indices: Iterable[int], training: bool
 ) -> Iterator[Finding]:
-    """Images and label maps that do not exist; no file is read."""
+    """Findings on images and label maps that do not exist.
+
+    Args:
+        part: a data set; of COCO's, its annotation file is checked instead.
+        indices: its samples that are not read.
+        training: training skips what it cannot use, up to a share.
+    """
     if not has_label_maps(part):
-        return  # the images of COCO are looked for in its annotation file
+        return
     infos = [part.get_data_info(index) for index in indices]
     for key in FILES:
         paths = [info[key] for info in infos if info.get(key)]
         yield from absent(paths, training)
 
 
-def check_folders(part: Any) -> Iterator[Finding]:
-    """Folders that are links to one another: mmseg would read both."""
+def linked_folders(part: Any) -> Iterator[Finding]:
+    """Findings on folders that link to another one: mmseg reads both."""
     if not has_label_maps(part):
         return
     infos = map(part.get_data_info, range(len(part)))
@@ -112,7 +123,13 @@ def absent(paths: list[str], training: bool) -> Iterator[Finding]:
 def unusable(
     faults: list[str], looked: int, training: bool
 ) -> Iterator[Finding]:
-    """Faults as findings: notes if training may skip that many samples."""
+    """Faults as findings: notes if training may skip that many samples.
+
+    Args:
+        faults: a sentence per sample that cannot be used.
+        looked: how many samples were looked at.
+        training: whether it may skip any.
+    """
     if not training or len(faults) > allowed(looked):
         for fault in faults:
             yield error('samples that cannot be used', fault)
@@ -124,7 +141,12 @@ def unusable(
 
 
 def rotated(part: Any, found: list[tuple[str, str, int]]) -> Iterator[Finding]:
-    """Images that are rotated by their EXIF orientation when they are read."""
+    """Findings on images that their EXIF orientation rotates when read.
+
+    Args:
+        part: a data set with a FaultTolerantPipeline.
+        found: items of its :class:`Faults`.
+    """
     kinds = [getattr(t, 'color_type', '') for t in part.pipeline.transforms]
     if not {'color', 'grayscale'} & set(kinds):
         return

@@ -17,14 +17,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--seed', type=int, default=0)
     p.add_argument(
         '--images',
-        type=count,
+        type=image_count,
         default=1200,
         help='training images; a quarter more are held out',
     )
     return p
 
 
-def count(text: str) -> int:
+def image_count(text: str) -> int:
     """A number of images: at least 4, so that no special image is missing."""
     number = int(text)
     if number < 4:

@@ -71,14 +71,28 @@ def outline(
 def shape_mask(
     size: tuple, label: int, centre: Sequence[int], radius: int, angle: float
 ) -> np.ndarray:
-    """(H, W) bool mask of one shape, cut at the border of the image."""
+    """The mask of one shape, cut at the border of the image.
+
+    Args:
+        size: (H, W) of the image.
+        label: its class.
+        centre: x, y in pixels.
+        radius: in pixels.
+        angle: in radians.
+
+    Returns:
+        bool (H, W)
+    """
     mask = np.zeros(size, np.uint8)
     cv2.fillPoly(mask, outline(label, centre, radius, angle), 1)
     return mask.astype(bool)
 
 
 def add_shape(scene: Scene, rng: np.random.Generator) -> bool:
-    """Draw one more shape; False if it would hide too much or not fit."""
+    """Draw one more shape -> whether it was drawn.
+
+    It is not if it would hide too much of others, or does not fit.
+    """
     size = scene.owner.shape
     label = int(rng.integers(len(CLASSES)))
     radius = int(rng.integers(min(size) // 11, min(size) * 3 // 10))

@@ -26,14 +26,26 @@ VERSION = 1
 def scenes(
     seed: int, split: str, count: int, size: int
 ) -> Iterator[tuple[int, Scene]]:
-    """(number from 1 on, scene) of one split; more do not change the first."""
+    """The scenes of one split with their numbers, from 1 on.
+
+    A scene depends on seed, split and number, not on ``count``.
+
+    Args:
+        seed: of the data set.
+        split: 'train' or 'val'.
+        count: number of scenes.
+        size: longer side in pixels.
+    """
     for index in range(count):
         rng = np.random.default_rng([seed, split == 'val', index])
         yield index + 1, draw_scene(rng, size, **SPECIAL.get(index, {}))
 
 
-def write(file: Path, image: np.ndarray) -> None:
-    """Write one image.
+def write_plain(file: Path, image: np.ndarray) -> None:
+    """Write one image, (H, W) or BGR (H, W, 3).
+
+    ``checkpoints.atomic.write_image`` takes 5 ms more for each, and is not
+    needed: the folder gets its name when all are there.
 
     Raises:
         OSError: the disk is full; cv2.imwrite would leave a short file.
@@ -62,7 +74,7 @@ def draw_coco(
         images, labels = [], []
         for number, scene in scenes(seed, split, count, size):
             name = f'{number:012d}.png'
-            write(folder / name, scene.image)
+            write_plain(folder / name, scene.image)
             height, width = scene.owner.shape
             image = dict(id=number, file_name=name, height=height, width=width)
             images.append(image)
@@ -77,7 +89,7 @@ def draw_coco(
 
 
 def label_map(scene: Scene) -> np.ndarray:
-    """(H, W) uint8 as ADE20K counts: 0 none, 1 the ground, 2.. the shapes."""
+    """Labels (H, W) uint8 of ADE20K: 0 none, 1 ground, from 2 on shapes."""
     # The owners CROWD = -2 and GROUND = -1 find the last two entries.
     values = [*(label + 2 for label in scene.labels), 0, 1]
     return np.array(values, np.uint8)[scene.owner]
@@ -97,8 +109,8 @@ def draw_ade20k(
         maps.mkdir(parents=True, exist_ok=True)
         for number, scene in scenes(seed, split, count, size):
             name = f'ADE_{split}_{number:08d}'
-            write(images / f'{name}.jpg', scene.image)
-            write(maps / f'{name}.png', label_map(scene))
+            write_plain(images / f'{name}.jpg', scene.image)
+            write_plain(maps / f'{name}.png', label_map(scene))
 
 
 def draw_all(root: str | Path, images: int, seed: int = 0) -> bool:

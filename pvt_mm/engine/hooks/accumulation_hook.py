@@ -14,11 +14,11 @@ from ...compat import is_resuming
 
 @HOOKS.register_module()
 class AccumulationHook(Hook):
-    """Puts gradients that wait for their step into checkpoints.
+    """Saves gradients that are accumulated but not yet applied.
 
-    Each of several processes has its own. A checkpoint holds their mean,
-    with which all go on: the mean of what they then add is the same sum, up
-    to its order. Where a strategy divides the model, up to
+    A checkpoint holds their mean over the processes, and each process
+    resumes with it: with what they add later the mean is the same, up to the
+    order of the sum. Where a strategy divides the model, up to
     ``accumulative_counts - 1`` batches are lost.
     """
 
@@ -27,10 +27,13 @@ class AccumulationHook(Hook):
         self.pending: dict[str, Tensor] = {}
 
     def before_write(self, runner) -> None:
-        """Average them over the processes, before one of them saves alone."""
+        """Average the pending gradients over the processes.
+
+        Only the main process, which saves, keeps them.
+        """
         if isinstance(runner.model, DistributedDataParallel):
             self.collect(runner)
-            if not is_main_process():  # which alone saves
+            if not is_main_process():
                 self.pending = {}
 
     def collect(self, runner) -> None:
@@ -39,7 +42,7 @@ class AccumulationHook(Hook):
             self.pending = mean_gradients(plain(runner.model))
 
     def before_save_checkpoint(self, runner, checkpoint) -> None:
-        """Put them into the checkpoint; only the main process is here."""
+        """Add them to the checkpoint, in the main process."""
         if get_world_size() == 1:
             self.collect(runner)
         if self.pending and 'optimizer' in checkpoint:
@@ -54,7 +57,10 @@ class AccumulationHook(Hook):
     def before_train(self, runner) -> None:
         """Set them on the parameters, so that the next batches add to them."""
         if self.gradients:
-            print_log('Accumulated gradients of the checkpoint are restored.')
+            print_log(
+                'Accumulated gradients of the checkpoint are restored.',
+                'current',
+            )
         for name, param in plain(runner.model).named_parameters():
             if name in self.gradients:
                 param.grad = self.gradients[name].to(param)
@@ -77,5 +83,5 @@ def mean_gradients(model: nn.Module) -> dict[str, Tensor]:
 
 
 def plain(model: nn.Module) -> nn.Module:
-    """The model inside the wrapper of several processes."""
+    """The model without the wrapper for several processes."""
     return model.module if is_model_wrapper(model) else model

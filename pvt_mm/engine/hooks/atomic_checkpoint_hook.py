@@ -22,10 +22,10 @@ EVALUATED = 'last_evaluation'  # epoch or iteration that has its score
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's hook that removes nothing before the new file is whole.
+    """CheckpointHook that removes old files after the new one is complete.
 
-    It also saves when a run is stopped, and evaluates when a run goes on
-    from a checkpoint whose evaluation was cut short.
+    It also saves when a run is stopped, and repeats an evaluation that the
+    previous run did not finish.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -34,7 +34,7 @@ class AtomicCheckpointHook(CheckpointHook):
             self.backend_args = dict(backend='atomic')
 
     def before_train(self, runner) -> None:
-        """Evaluate what the run before was killed in; remove partial files."""
+        """Remove partial files; repeat an unfinished evaluation."""
         super().before_train(runner)
         info = runner.message_hub.runtime_info
         self.last_ckpt = info.get('last_ckpt')
@@ -42,11 +42,14 @@ class AtomicCheckpointHook(CheckpointHook):
             for part in Path(self.out_dir).glob('*.pth.part'):
                 part.unlink()
         if runner.iter and self.misses_evaluation(runner):
-            print_log('The last evaluation was interrupted: it is done again.')
+            print_log(
+                'The last evaluation was interrupted: it is done again.',
+                'current',
+            )
             runner.val_loop.run()
 
     def misses_evaluation(self, runner) -> bool:
-        """Whether the evaluation that is due here has not been finished."""
+        """Whether the previous run did not finish the evaluation due here."""
         if runner.val_loop is None:
             return False
         loop, place = runner.train_loop, progress(runner)
@@ -62,7 +65,7 @@ class AtomicCheckpointHook(CheckpointHook):
         return answer[0]
 
     def after_val_epoch(self, runner, metrics) -> None:
-        """Save if it is the best, and note that this place has its score."""
+        """Save if it is the best; write down that this evaluation is done."""
         super().after_val_epoch(runner, metrics)
         if is_main_process() and has_train_loop(runner):
             note(runner, EVALUATED, str(progress(runner)))
@@ -82,10 +85,15 @@ class AtomicCheckpointHook(CheckpointHook):
         self.write(runner, path, dict(epoch=runner.epoch, iter=iterations))
 
     def write(self, runner, path: str, meta: dict) -> None:
-        """Write a checkpoint and its name.
+        """Write a checkpoint, and its name to ``last_checkpoint``.
+
+        Args:
+            runner: runs the training.
+            path: of the new file.
+            meta: ``epoch`` and ``iter`` of the checkpoint.
 
         Raises:
-            UsageError: the disk is full, say; what was there stays.
+            UsageError: it cannot be written; the old files stay.
         """
         before, self.last_ckpt = self.last_ckpt, path
         runner.message_hub.update_info('last_ckpt', path)
@@ -157,7 +165,15 @@ class AtomicCheckpointHook(CheckpointHook):
 
 @contextmanager
 def report_write_errors(path: str, before: str | None) -> Iterator[None]:
-    """Turn an error of the disk into one sentence with the last checkpoint."""
+    """Context: an error of writing names the last complete checkpoint.
+
+    Args:
+        path: the file that is written.
+        before: the last complete checkpoint, if any.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
     try:
         yield
     except OSError as error:

@@ -12,13 +12,13 @@ from ...compat import inductor_backend
 class CompileHook(Hook):
     """Compiles the backbone with torch.compile before a run.
 
-    mmengine's own ``compile`` option takes the whole training step, in which
-    assigners and NMS of changing sizes break. A backbone is one graph for
-    images of all sizes; checkpoints keep their names.
+    mmengine's own ``compile`` option compiles the whole training step, and
+    fails at assigners and NMS of changing sizes. A backbone is one graph for
+    images of all sizes; names of parameters stay.
     """
 
     def before_run(self, runner) -> None:
-        """Compile in place; the work is done at the first image."""
+        """Mark the backbone: torch compiles it at its first image."""
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         compile_backbone(model.backbone)

@@ -6,14 +6,13 @@ import warnings
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
-from ...config.additions import add_hook
 from ...config.schema import walk
+from ..run_config import add_hook
 
-# Types in configs -> operations of mmcv that add up in any order on a GPU.
-# torch does not know of them, so it cannot say so itself.
+# Types in configs -> operations of mmcv that sum floats in no fixed order on a
+# GPU. torch does not know of them, so it cannot warn.
 UNORDERED = {
     'RoIAlign': 'RoIAlign (backward)',
     'MultiScaleDeformableAttention': 'deformable attention (backward)',
@@ -25,20 +24,24 @@ UNORDERED = {
 
 @HOOKS.register_module()
 class DeterministicHook(Hook):
-    """Lets torch warn of operations that have no deterministic kernel.
+    """Makes torch warn of operations that have no deterministic kernel.
 
-    mmengine lets it stop there. With a warning a run goes on, and its log
-    names the operation.
+    mmengine's ``randomness.deterministic`` makes it raise an error.
     """
 
     def before_run(self, runner) -> None:
-        """Change mmengine's setting."""
+        """Warn instead of raising where no deterministic kernel exists."""
         warnings.filterwarnings('once', '.*deterministic.*')
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def make_deterministic(cfg: Config) -> None:
-    """Fix the seed and every algorithm that can be fixed; say which cannot."""
+def make_deterministic(cfg: Config, remarks: list[str]) -> None:
+    """Fix the seed, and every algorithm that has a deterministic form.
+
+    Args:
+        cfg: the config of a training run.
+        remarks: a sentence is added here, with the operations that have none.
+    """
     # read when the first matrix product runs on a GPU
     os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     settings = dict(cfg.get('randomness') or {})
@@ -48,7 +51,7 @@ def make_deterministic(cfg: Config) -> None:
     add_hook(cfg, DeterministicHook)
     env = cfg.get('env_cfg') or {}
     cfg.env_cfg = {**env, 'cudnn_benchmark': False}
-    print_log(
+    remarks.append(
         f'--deterministic: seed {settings["seed"]}, the same numbers on the '
         f'same machine. {exceptions(cfg)}'
     )
@@ -61,6 +64,6 @@ def exceptions(cfg: Config) -> str:
     if not found:
         return 'On a GPU torch warns of operations that are not.'
     return (
-        f'Not so on a GPU: {", ".join(found)}, which mmcv adds up in any '
+        f'Not so on a GPU: {", ".join(found)}, which mmcv sums in no fixed '
         'order; torch warns of others.'
     )

@@ -6,7 +6,7 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class FirstScoreHook(Hook):
-    """Evaluate once before the first iteration; a resumed run goes on."""
+    """Evaluates once before the first iteration, but not a resumed run."""
 
     priority = 'LOWEST'  # after the hook that saves the best is ready
 

@@ -21,13 +21,12 @@ from ..launch import max_over_processes
 class NonFiniteHook(Hook):
     """Skips steps with NaN or infinite gradients; several in a row end a run.
 
-    The weights never see such a gradient. An overflow of fp16 does not
-    count: the gradient scaler skips the step before it comes here, and
-    the loss of its iteration is finite. It costs one norm of the gradients
-    per step; the loss has been waited for by mmengine's log anyway.
+    An overflow of fp16 is not counted: the gradient scaler skips the step
+    before, and the loss of its iteration is finite. It costs one norm of the
+    gradients per step; mmengine's log waits for the loss anyway.
 
     Args:
-        in_a_row: steps without a finite loss and gradient that end the run.
+        in_a_row: consecutive bad steps after which the run ends.
     """
 
     def __init__(self, in_a_row: int = 3) -> None:
@@ -38,11 +37,11 @@ class NonFiniteHook(Hook):
         self.good: str | None = None
 
     def before_train(self, runner) -> None:
-        """Look at the gradients before each step of the optimizer."""
+        """Check the gradients before each step of the optimizer."""
         runner.optim_wrapper.optimizer.register_step_pre_hook(self.look)
 
     def look(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        """Drop the gradients if one of them is not finite."""
+        """Set the gradients to None if one of them is not finite."""
         groups = optimizer.param_groups
         params = [param for group in groups for param in group['params']]
         grads = [p.grad for p in params if p.grad is not None]
@@ -54,10 +53,10 @@ class NonFiniteHook(Hook):
     def after_train_iter(
         self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
-        """Count steps that went wrong.
+        """Count consecutive bad steps.
 
         Raises:
-            UsageError: too many in a row.
+            UsageError: ``in_a_row`` of them.
         """
         loss = torch.as_tensor(outputs['loss']).item()
         if not math.isfinite(loss):
@@ -71,7 +70,11 @@ class NonFiniteHook(Hook):
         self.bad_step, self.images = False, []
 
     def count(self, runner, loss: float, batch: Mapping) -> None:
-        """One more; stop if it is one too many."""
+        """Count a bad step, and log it.
+
+        Raises:
+            UsageError: ``in_a_row`` of them.
+        """
         if self.row == 0:
             self.good = runner.message_hub.runtime_info.get('last_ckpt')
         self.row += 1
@@ -84,7 +87,9 @@ class NonFiniteHook(Hook):
             f'{", ".join(images)}'
         )
         if self.row < self.in_a_row:
-            print_log(f'{what}: this step is left out.', level=logging.WARNING)
+            print_log(
+                f'{what}: this step is left out.', 'current', logging.WARNING
+            )
             return
         raise UsageError(
             f'{what}; {self.row} steps in a row; the last good checkpoint is '
@@ -94,7 +99,10 @@ class NonFiniteHook(Hook):
 
 
 def finite(grads: list[Tensor]) -> bool:
-    """Whether all numbers are: one pass, unless the sum of squares is not."""
+    """Whether all gradients are finite.
+
+    If their norm overflows, each tensor is checked.
+    """
     if math.isfinite(torch.nn.utils.get_total_norm(grads)):
         return True
     return all(bool(grad.isfinite().all()) for grad in grads)

@@ -15,7 +15,7 @@ from ..launch import max_over_processes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # torchrun passes on what the terminal has already sent to everybody
-SAME = 2.0  # seconds in which signals are one
+SAME = 2.0  # seconds in which several signals count as one
 
 
 @HOOKS.register_module()
@@ -41,7 +41,7 @@ class PreemptionHook(Hook):
                 self.before[signum] = signal.signal(signum, self.receive)
 
     def receive(self, signum: int, frame: Any) -> None:
-        """Note a signal; a second one is obeyed at once."""
+        """Record the first signal; another one after SAME ends the process."""
         if os.getpid() != self.process:
             # a data loader's worker: the training process decides
             if signum != signal.SIGINT:
@@ -63,7 +63,7 @@ class PreemptionHook(Hook):
 
     def after_val_iter(self, runner, *args: Any, **kwargs: Any) -> None:
         """Stop in an evaluation; the resumed run begins it again."""
-        if self.before:  # not in tools/test.py
+        if self.before:  # not in an evaluation before the training
             self.stop(runner, runner.iter)
 
     def stop(self, runner, iterations: int) -> None:
@@ -71,18 +71,21 @@ class PreemptionHook(Hook):
         signum = max_over_processes(self.signum)
         if signum:
             runner.call_hook('save_now', iterations=iterations)
-            self.after_train(runner)
-            last = runner.message_hub.runtime_info.get('last_ckpt')
-            raise Preempted(signum, last)
+            info = runner.message_hub.runtime_info
+            # a checkpoint hook of another kind saves nothing now
+            saved = info.get('saved_iter') == iterations
+            raise Preempted(signum, info.get('last_ckpt') if saved else None)
 
     def after_train(self, runner) -> None:
-        """Restore the handlers that were there."""
+        """Restore the previous handlers."""
         for signum, handler in self.before.items():
             signal.signal(signum, handler)
         self.before = {}
 
+    restore_handlers = after_train  # called also after an error
+
 
 def die(signum: int) -> None:
-    """End this process as if nobody had handled the signal."""
+    """End this process by the signal's default action."""
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)

@@ -25,11 +25,11 @@ class SeedHook(Hook):
     """
 
     def __init__(self) -> None:
-        self.skip = 0  # batches of this epoch that are behind a resumed run
-        self.first = None  # iteration that this epoch began with
+        self.skip = 0  # batches of this epoch that were trained on before
+        self.first = None  # first iteration of this epoch
 
     def after_load_checkpoint(self, runner, checkpoint) -> None:
-        """Read how far into its epoch a resumed run is."""
+        """Read how many batches of its epoch a resumed run has finished."""
         if not is_resuming(runner):
             return
         here = len(runner.train_dataloader)
@@ -38,19 +38,20 @@ class SeedHook(Hook):
         if self.skip and here != there:
             print_log(
                 f'An epoch has {here} batches here and {there} in the '
-                'checkpoint: its epoch starts over.'
+                'checkpoint: its epoch starts over.',
+                'current',
             )
             self.skip = 0
 
     def before_save_checkpoint(self, runner, checkpoint) -> None:
-        """Note how far into its epoch the run is."""
+        """Write how many batches of its epoch the run has finished."""
         if self.first is not None:
             meta = checkpoint['meta']
             meta['batches_done'] = meta['iter'] - self.first
             meta['batches_per_epoch'] = len(runner.train_dataloader)
 
     def before_train_epoch(self, runner) -> None:
-        """Let the data loader begin with the next batch of the run."""
+        """Make the data loader begin with the next batch of the run."""
         batches = runner.train_dataloader.batch_sampler
         if not isinstance(batches, ResumableBatchSampler):
             return
@@ -64,7 +65,7 @@ class SeedHook(Hook):
         self.first, self.skip = runner.iter - self.skip, 0
 
     def after_train_epoch(self, runner) -> None:
-        """Forget where the finished epoch began."""
+        """Reset the first iteration of the epoch."""
         self.first = None
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
@@ -73,7 +74,10 @@ class SeedHook(Hook):
 
 
 def go_on(runner, batches: ResumableBatchSampler) -> None:
-    """Restart the data of a run without epochs at the run's place."""
+    """Give an IterBasedTrainLoop an iterator from its next batch on.
+
+    That is batch number runner.iter.
+    """
     loop, loader = runner.train_loop, runner.train_dataloader
     loop.dataloader_iterator = None  # ends its workers
     epoch, skip = batches.divide(runner.iter)

@@ -16,10 +16,11 @@ NAMED = 5
 
 @HOOKS.register_module()
 class SkippedSamplesHook(Hook):
-    """Names each sample that training skipped, once, and counts them.
+    """Logs each sample that training skips, once, and counts them.
 
     Args:
-        at_most: share of the images; training stops where more are skipped.
+        at_most: share of the images, 0 to 1; training stops if more are
+            skipped.
     """
 
     def __init__(self, at_most: float = SHARE) -> None:
@@ -28,7 +29,7 @@ class SkippedSamplesHook(Hook):
         self.times = 0
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        """Log the samples that were skipped for those of this batch."""
+        """Log the samples that were skipped while this batch was loaded."""
         samples = (data_batch or {}).get('data_samples', ())
         for what in (w for s in samples for w in s.get('skipped', ())):
             self.times += 1
@@ -38,7 +39,11 @@ class SkippedSamplesHook(Hook):
                 self.check(runner, what)
 
     def check(self, runner, last: str) -> None:
-        """Stop at too many."""
+        """Compare the number of skipped images with what is allowed.
+
+        Raises:
+            SampleError: there are more.
+        """
         parts = inner(runner.train_dataloader.dataset)
         images = sum(map(len, parts))
         if len(self.seen) > allowed(images, self.at_most):
@@ -49,7 +54,7 @@ class SkippedSamplesHook(Hook):
             )
 
     def after_train_epoch(self, runner) -> None:
-        """Say what all processes skipped in this epoch."""
+        """Log what all processes skipped in this epoch."""
         found = all_gather_object((self.times, tuple(self.seen)))
         names = list(dict.fromkeys(n for _, each in found for n in each))
         times = sum(count for count, _ in found)

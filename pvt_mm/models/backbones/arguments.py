@@ -15,7 +15,7 @@ Row = TypeVar('Row')
 def resolve_arch(
     family: str, archs: Mapping[str, Row], arch: str | Mapping[str, Any]
 ) -> Row:
-    """The row of a name in the table, or a custom row from a dict.
+    """The row of a name in the table, or a row made of a dict's fields.
 
     Args:
         family: name of the backbone, for messages.
@@ -53,7 +53,7 @@ def resolve_arch(
 
 
 def check_row(family: str, row: Any) -> None:
-    """Refuse a custom arch whose fields do not describe stages."""
+    """Require positive whole numbers, one per stage in every field."""
     lengths = {}
     for name, value in row._asdict().items():
         if name == 'linear':
@@ -75,7 +75,7 @@ def check_row(family: str, row: Any) -> None:
 
 
 def check_arguments(family: str, **given: Any) -> None:
-    """Refuse an argument that is out of range or of another type."""
+    """Require that each argument passes its test in CHECKS."""
     for name, value in given.items():
         fits, wanted = CHECKS[name]
         if not fits(value):
@@ -123,7 +123,7 @@ CHECKS = {
 def check_indices(
     family: str, out_indices: Sequence[int], stages: int
 ) -> tuple[int, ...]:
-    """out_indices as a tuple, if they rise and name stages."""
+    """Require that out_indices rise within the stages -> as a tuple."""
     given = isinstance(out_indices, list | tuple)
     whole = given and all(is_whole(i) for i in out_indices)
     rising = whole and list(out_indices) == sorted(set(out_indices))
@@ -141,7 +141,7 @@ def check_indices(
 
 
 def check_frozen(family: str, frozen_stages: int, depth: int) -> None:
-    """Refuse a frozen_stages that names a stage that is not built."""
+    """Require frozen_stages from -1 to the number of stages built, depth."""
     if not (is_whole(frozen_stages) and -1 <= frozen_stages <= depth):
         raise ValueError(
             f'{family}: frozen_stages={frozen_stages!r} is not in -1..{depth}'

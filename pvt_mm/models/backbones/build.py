@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.registry import MODELS
 
 from ...checkpoints import load_pretrained
-from ...checkpoints.zoo import ZOO
+from ...errors import UsageError
 from ...families import FAMILIES, split_name
 from .pyramid import Pyramid
 
@@ -26,19 +26,21 @@ def build_backbone(
         ``out_channels`` and ``strides`` of these maps.
 
     Raises:
-        ValueError: no such name, or an argument is out of range.
+        UsageError: no such name, or an argument is out of range.
         CheckpointError: the weights are not there or do not fit.
     """
     found = split_name(name)
     if found is None:
         begins = ', '.join(f'{family}_' for family in FAMILIES)
-        raise ValueError(
+        raise UsageError(
             f'{name!r}: names of backbones begin with {begins}, for example '
             'pvt_v2_b2'
         )
     family, arch = found
-    model = MODELS.get(FAMILIES[family].backbone)(arch, **options)
+    try:
+        model = MODELS.get(FAMILIES[family].backbone)(arch, **options)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if pretrained:
-        file = name if pretrained is True else pretrained
-        load_pretrained(model, f'pvt://{file}' if file in ZOO else file)
+        load_pretrained(model, name if pretrained is True else pretrained)
     return model

@@ -61,7 +61,7 @@ class MixingPreprocessor(LabelledPreprocessor):
         self.mixup, self.cutmix = mixup, cutmix
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Likewise; in training labels (B,) -> shares (B, num_classes)."""
+        """Normalised images; mixed in training, labels (B, num_classes)."""
         data = super().forward(data, training)
         if not training:
             return data

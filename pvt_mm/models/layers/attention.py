@@ -8,7 +8,11 @@ from .tokens import Size, to_map, to_tokens
 
 
 class KeepAll(nn.Module):
-    """No reduction: every token is a key."""
+    """No reduction: every token is a key.
+
+    Shape:
+        (B, N, C) -> (B, N, C)
+    """
 
     smallest = 1  # side of the smallest grid, in tokens
 

@@ -22,7 +22,8 @@ class OneDnnLinear(torch.autograd.Function):
     """x @ weight.T + bias, forward and backward by oneDNN.
 
     Args:
-        read: whether the result is used; if not, it is not computed.
+        read: False to return zeros in place of the product, for a
+            recomputation, which needs only what the backward pass saves.
 
     Shape:
         x (N, K), weight (M, K), bias (M) or None -> (N, M)

@@ -8,9 +8,8 @@ from .linear import Linear
 from .recompute import LastLinear, recomputed
 from .tokens import Size
 
-# Bytes of hidden features at a time on the CPU: what stays in its cache and,
-# three times over, below what the C library keeps for the next call. What it
-# gives back has to come again page by page, cleared (here 9 us for 4 KiB).
+# Bytes of hidden features at a time on the CPU: fits the cache, and three such
+# buffers stay below glibc's 32 MiB limit, so freed memory is reused.
 BAND = 12 * 2**20
 
 
@@ -18,8 +17,9 @@ def keep_freed_memory() -> None:
     """Let the C library keep the memory of large tensors for the next call.
 
     glibc keeps freed blocks up to the largest size that it has seen freed,
-    and 32 MiB at most (mallopt(3), M_MMAP_THRESHOLD); what it gives back comes
-    again page by page, cleared. For processes of our own commands only.
+    and 32 MiB at most (mallopt(3), M_MMAP_THRESHOLD); others go back to the
+    system, and a page that comes again costs time (9 us for 4 KiB were
+    measured). For processes of our own commands only.
     """
     torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
@@ -49,8 +49,8 @@ class Mlp(nn.Module):
 class ConvMlp(nn.Module):
     """Mlp with a 3x3 depthwise convolution (PVT v2, section 3.4).
 
-    Hidden features of more than ``BAND`` bytes are never there at once: they
-    are made in bands of rows, and again in the backward pass.
+    Hidden features of more than ``BAND`` bytes are computed in bands of
+    rows, and again in the backward pass.
 
     Args:
         dim: channels C of a token.
@@ -94,7 +94,7 @@ class ConvMlp(nn.Module):
         return self.fc2(self.act(x))
 
     def band_height(self, x: Tensor, size: Size) -> int | None:
-        """Rows to compute at a time; None for all, kept for backward."""
+        """Rows to compute at a time; None for all, without recomputation."""
         if torch.compiler.is_compiling() or in_functorch_transform():
             return None  # the compiler plans memory itself
         row = len(x) * size[1] * self.fc1.out_features * x.element_size()

@@ -14,9 +14,9 @@ from .linear import Linear, OneDnnLinear, use_onednn
 
 
 class Recomputing(threading.local):
-    """Context of a recomputation: its last result is not used.
+    """Thread-local context, entered while a checkpointed function runs again.
 
-    Each thread has its own, as the backward pass may have several.
+    That is in the backward pass; LastLinear then skips its product.
     """
 
     def __init__(self) -> None:
@@ -35,9 +35,13 @@ RECOMPUTING = Recomputing()
 def recomputed(function: Callable[..., Tensor], *args: Any) -> Tensor:
     """Call a function, and again in the backward pass: only args are kept.
 
-    Nothing random may happen inside. PyTorch's compiler plans memory
-    itself, and transforms of torch.func know no checkpoints: they and what
-    needs no gradient get a plain call.
+    Nothing random may happen inside. It is a plain call without gradients,
+    in PyTorch's compiler, which plans memory itself, and in transforms of
+    torch.func, which know no checkpoints.
+
+    Args:
+        function: ends with a LastLinear, or is cheap.
+        args: of the function.
     """
     if (
         not torch.is_grad_enabled()

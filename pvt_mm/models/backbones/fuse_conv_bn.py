@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .backbones.mpvit_blocks import ConvNorm, SeparableEmbed
+from .mpvit_blocks import ConvNorm, SeparableEmbed
 
 Model = TypeVar('Model', bound=nn.Module)
 
 
 @torch.no_grad()
 def fuse_for_inference(model: Model) -> Model:
-    """A copy for inference that gives the same with fewer operations.
+    """A copy for inference that gives the same maps with fewer operations.
 
     The batch norms of MPViT become part of their convolutions. What was
     tried and did not help is in docs/performance_notes.md: factors of layer

@@ -134,7 +134,7 @@ def run(command: Callable[[], object]) -> int:
 def is_stdout_closed() -> bool:
     """Whether nobody reads stdout any more, as in ``pvt_mm flops | head``."""
     try:
-        sys.stdout.flush()
+        print(flush=True)
     except BrokenPipeError:
         # Python flushes once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -34,9 +34,14 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=(512, 512),
         metavar=('HEIGHT', 'WIDTH'),
+        help='of the images (default: 512 512)',
     )
-    p.add_argument('--batch', type=count, default=1, help='images at a time')
-    p.add_argument('--rounds', type=count, default=5, help='measured calls')
+    p.add_argument(
+        '--batch', type=count, default=1, help='images at a time (default: 1)'
+    )
+    p.add_argument(
+        '--rounds', type=count, default=5, help='measured calls (default: 5)'
+    )
     p.add_argument('--train', action='store_true', help='backward too')
     p.add_argument(
         '--against',

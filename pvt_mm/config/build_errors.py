@@ -37,10 +37,12 @@ class Part(NamedTuple):
     Args:
         cfg: the dict.
         registry: where its type is looked up.
+        owner: the class or function of its type; None if there is none.
     """
 
     cfg: Mapping
     registry: Any
+    owner: Any = None
 
 
 @contextmanager
@@ -69,7 +71,7 @@ def building(cfg: Config, name: str, *, all_errors: bool = True) -> Iterator:
             all_errors and isinstance(error, FROM_CONFIG)
         ):
             raise
-        if part is not None and is_foreign(cfg, part, error):
+        if part is not None and is_foreign(part, error):
             raise
         check_json_files(cfg)
         if 'need at least one array' in str(error):  # mmengine's empty set
@@ -85,16 +87,14 @@ def failed_part(error: Exception) -> Part | None:
     for frame, _ in traceback.walk_tb(error.__traceback__):
         found = frame.f_locals
         if frame.f_code.co_name == 'build_from_cfg' and 'registry' in found:
-            part = Part(found['cfg'], found['registry'])
+            owner = found.get('obj_cls')
+            part = Part(found['cfg'], found['registry'], owner)
     return part
 
 
-def is_foreign(cfg: Config, part: Part, error: Exception) -> bool:
+def is_foreign(part: Part, error: Exception) -> bool:
     """Whether the constructor that failed is outside LIBRARIES."""
-    kind = part.cfg.get('type')
-    if isinstance(kind, str):
-        kind = find_class(kind, cfg.get('default_scope') or 'mmengine')
-    module = getattr(kind, '__module__', None) or LIBRARIES[0]
+    module = getattr(part.owner, '__module__', None) or LIBRARIES[0]
     if module.split('.')[0] in LIBRARIES:
         return False
     # a wrong argument is the config's fault, whoever takes it

@@ -14,6 +14,7 @@ from mmengine.registry import init_default_scope
 
 from ..compat import config_finder
 from ..errors import UsageError
+from .build_errors import LIBRARIES
 from .cfg_options import merge_options
 from .paths import SCOPE, config_path
 
@@ -118,7 +119,9 @@ def import_fix(reason: BaseException) -> str:
             'a run of pvt_mm 0.1 wrote this file: give the config that it '
             'was made from; checkpoints of that run are still resumed'
         )
-    return 'python -m pvt_mm.doctor says what is missing'
+    if module and module.split('.')[0] not in LIBRARIES:
+        return 'install it, or put its folder on PYTHONPATH'
+    return 'pvt_mm doctor says what is missing'
 
 
 def nearest_file(reason: str) -> str:

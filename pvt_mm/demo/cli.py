@@ -31,7 +31,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument('--port', type=int, default=7860)
     p.add_argument(
-        '--host', default=HERE, help=f'0.0.0.0 for other machines; {HERE}'
+        '--host',
+        default=HERE,
+        help=f'0.0.0.0 for other machines (default: {HERE})',
     )
     return p
 

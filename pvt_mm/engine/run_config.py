@@ -70,7 +70,7 @@ def read_run_config(
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):
         cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
-    changes.note('--work-dir')
+    changes.note('work dir')
     return cfg, changes
 
 

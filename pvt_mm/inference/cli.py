@@ -28,7 +28,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('weights', help='weights of the whole model')
     p.add_argument('source', help='an image, a folder of images, or a video')
     p.add_argument(
-        '--out', type=Path, default=OUT, help=f'folder of results; {OUT}'
+        '--out',
+        type=Path,
+        default=OUT,
+        help=f'folder of results (default: {OUT})',
     )
     p.add_argument(
         '--score',
@@ -36,7 +39,13 @@ def parser() -> argparse.ArgumentParser:
         default=0.3,
         help='objects below are left out; 0.3 if not given',
     )
-    p.add_argument('--batch-size', type=count, default=1, metavar='N')
+    p.add_argument(
+        '--batch-size',
+        type=count,
+        default=1,
+        metavar='N',
+        help='images at a time (default: 1)',
+    )
     p.add_argument(
         '--device', help='cpu, cuda or cuda:N; a GPU if there is one'
     )

@@ -48,7 +48,10 @@ def parser() -> argparse.ArgumentParser:
         '--again', action='store_true', help='repeat what has a verdict'
     )
     p.add_argument(
-        '--out', type=Path, default=OUT, help=f'folder of results; {OUT}'
+        '--out',
+        type=Path,
+        default=OUT,
+        help=f'folder of results (default: {OUT})',
     )
     p.add_argument(
         '--data-root',

@@ -26,14 +26,24 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument('config', help='config file, for example configs/NAME.py')
     p.add_argument(
-        '--out', type=Path, default=OUT, help=f'folder of pictures; {OUT}'
+        '--out',
+        type=Path,
+        default=OUT,
+        help=f'folder of pictures (default: {OUT})',
     )
     p.add_argument(
-        '--number', type=count, default=20, metavar='N', help='of pictures; 20'
+        '--number',
+        type=count,
+        default=20,
+        metavar='N',
+        help='of pictures (default: 20)',
     )
     p.add_argument('--split', choices=['train', 'val'], default='train')
     p.add_argument(
-        '--seed', type=int, default=0, help='of order and augmentation; 0'
+        '--seed',
+        type=int,
+        default=0,
+        help='of order and augmentation (default: 0)',
     )
     add_cfg_options(p)
     return p

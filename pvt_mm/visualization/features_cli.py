@@ -44,7 +44,10 @@ def parser() -> argparse.ArgumentParser:
         '--block', type=int, help='counted from 0; the last if not given'
     )
     p.add_argument(
-        '--path', type=int, default=0, help='of MPViT, counted from 0; 0'
+        '--path',
+        type=int,
+        default=0,
+        help='of MPViT, counted from 0 (default: 0)',
     )
     p.add_argument(
         '--at',
@@ -58,13 +61,13 @@ def parser() -> argparse.ArgumentParser:
         choices=REDUCTIONS,
         default='pca',
         help='maps as their first three principal components, in colours, or '
-        'as the mean absolute value over channels; pca',
+        'as the mean absolute value over channels (default: pca)',
     )
     p.add_argument(
         '--side',
         type=count,
         default=512,
-        help='longer side that the image is resized to; 512',
+        help='longer side that the image is resized to (default: 512)',
     )
     p.add_argument(
         '--out', required=True, metavar='FILE.png', help='picture to write'

@@ -51,13 +51,13 @@ def parser() -> argparse.ArgumentParser:
         '--score',
         type=share,
         default=0.3,
-        help='found objects below are no part of the matrix; 0.3',
+        help='found objects below are no part of the matrix (default: 0.3)',
     )
     p.add_argument(
         '--iou',
         type=share,
         default=0.5,
-        help='least overlap of boxes that are the same object; 0.5',
+        help='least overlap of boxes that are the same object (default: 0.5)',
     )
     add_cfg_options(p)
     return p

@@ -270,7 +270,7 @@ BACKBONE = 'model = dict(backbone=dict({}))'
         ('arch = 1 / 0', 'is not a usable config: division by zero'),
         (
             "custom_imports = dict(imports=['nope'])",
-            "import nope: No module named 'nope'; python -m",
+            "import nope: No module named 'nope'; install it",
         ),
     ],
 )

@@ -16,7 +16,7 @@ from pvt_mm.errors import UsageError
         ('pvt_mm.classification', 'it is pvt_mm.datasets, pvt_mm.evaluation '),
         ('pvt_mm.engine.hooks.saving', 'a run of pvt_mm 0.1 wrote this file'),
         ('pvt_mm.data_check.skipped', 'give the config that it was made from'),
-        ('nowhere', 'python -m pvt_mm.doctor says what is missing'),
+        ('nowhere', 'install it, or put its folder on PYTHONPATH'),
     ],
 )
 def test_modules_that_moved_are_named_in_one_sentence(tmp_path, module, fix):
@@ -39,4 +39,4 @@ def test_an_error_inside_a_module_is_told(tmp_path, monkeypatch):
         load_config(file)
     text = str(said.value)
     assert "Failed to import own: cannot import name 'none' from" in text
-    assert text.endswith('; python -m pvt_mm.doctor says what is missing')
+    assert text.endswith('; pvt_mm doctor says what is missing')

@@ -394,7 +394,7 @@ def test_every_change_of_the_config_is_logged_with_its_step(
     changes = changes_in(text)
     for line in (
         'train_cfg.max_epochs: 2 -> 1 (--cfg-options)',
-        f"work_dir: added '{tmp_path}/run' (--work-dir)",
+        f"work_dir: added '{tmp_path}/run' (work dir)",
         "optim_wrapper.type: 'AmpOptimWrapper' -> 'OptimWrapper' "
         '(precision of this machine)',
         "default_hooks.checkpoint.type: 'CheckpointHook' -> "
@@ -413,7 +413,7 @@ def test_every_change_of_the_config_is_logged_with_its_step(
     testing.test([file, str(last), '--work-dir', str(tmp_path / 'test')])
     (log,) = (tmp_path / 'test').rglob('*.log')
     assert changes_in(log.read_text()) == [
-        f"  work_dir: added '{tmp_path}/test' (--work-dir)",
+        f"  work_dir: added '{tmp_path}/test' (work dir)",
         f"  load_from: None -> '{last}' (CHECKPOINT)",
         "  launcher: added 'none' (processes)",
     ]
@@ -442,12 +442,13 @@ class Careless:
         raise IndexError('a bug of the user')
 
 
+@pytest.mark.parametrize('name', ['Careless', 'RetinaNet'])
 def test_a_bug_in_a_class_of_the_user_keeps_its_traceback(
-    tmp_path, drawn, capsys
+    tmp_path, drawn, name
 ):
-    HOOKS.register_module(module=Careless, force=True)
+    HOOKS.register_module(name=name, module=Careless, force=True)
     cfg = small(load(RETINANET), drawn, 'coco')
-    cfg.custom_hooks = [dict(type='Careless')]
+    cfg.custom_hooks = [dict(type=name)]
     file = write(cfg, tmp_path / 'config.py')
     argv = [file, '--work-dir', str(tmp_path / 'run')]
     with pytest.raises(IndexError, match='a bug of the user'):
@@ -483,7 +484,7 @@ def test_the_traceback_of_a_sentence_is_in_the_log_and_with_debug_shown(
     assert said.startswith(f'error: {file} cannot be built: model.neck')
     (log,) = (tmp_path / 'run').rglob('*.log')
     assert 'mmdet/models/necks/fpn.py' in log.read_text()
-    change = f"  work_dir: added '{tmp_path}/run' (--work-dir)"
+    change = f"  work_dir: added '{tmp_path}/run' (work dir)"
     assert change in changes_in(log.read_text())
     monkeypatch.setattr(sys, 'argv', ['pvt_mm train', *argv, '--debug'])
     assert cli.run(lambda: training.train([*argv, '--debug'])) == 1

@@ -13,13 +13,18 @@ def parser() -> argparse.ArgumentParser:
     p = command_parser(
         'Draw a synthetic data set in the formats of COCO and of ADE20K.'
     )
-    p.add_argument('--out', default='data/shapes', help='folder to make')
-    p.add_argument('--seed', type=int, default=0)
+    p.add_argument(
+        '--out',
+        default='data/shapes',
+        help='folder to make (default: data/shapes)',
+    )
+    p.add_argument('--seed', type=int, default=0, help='default: 0')
     p.add_argument(
         '--images',
         type=image_count,
         default=1200,
-        help='training images; a quarter more are held out',
+        help='training images (default: 1200); a quarter as many are drawn '
+        'for validation',
     )
     return p
 

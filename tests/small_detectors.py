@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
-from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
+from pvt_mm.config.loading import load_config
 from pvt_mm.datasets.synthetic.coco import bounding_box
 from pvt_mm.datasets.synthetic.scene import draw_scene
 
@@ -23,7 +23,7 @@ BACKBONE = {
 
 def build(name):
     """The model of a config with a slim PVT v2, random weights."""
-    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    cfg = load_config(CONFIGS / f'{name}.py')
     init_default_scope(cfg.default_scope)
     cfg.model.backbone = BACKBONE
     cfg.model.neck.in_channels = list(DIMS)

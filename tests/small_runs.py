@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmengine.runner import FlexibleRunner, Runner
 
 from pvt_mm import cli
+from pvt_mm.compat import checkpoint_reading
 from pvt_mm.config.cfg_options import merge_options
 from pvt_mm.config.loading import load_config
 from pvt_mm.datasets.synthetic import draw_ade20k, draw_coco
@@ -230,7 +231,8 @@ FAULTS = {
 
 def weights(path):
     """The state of a checkpoint that training goes on from."""
-    checkpoint = torch.load(path)
+    with checkpoint_reading():
+        checkpoint = torch.load(path)
     return checkpoint['state_dict'], checkpoint['optimizer']['state']
 
 

@@ -19,6 +19,7 @@ from mmengine.structures import InstanceData
 
 from pvt_mm.checkpoints import convert, read_weights
 from pvt_mm.checkpoints.formats import from_ours
+from pvt_mm.config.loading import load_config
 from pvt_mm.datasets.synthetic.coco import bounding_box
 from pvt_mm.datasets.synthetic.scene import draw_scene
 
@@ -50,7 +51,7 @@ def image(scene):
 
 def build(config, backbone=None, **neck):
     """The model of a config with another backbone, random weights."""
-    cfg = Config.fromfile(CONFIGS / f'{config}.py')
+    cfg = load_config(CONFIGS / f'{config}.py')
     init_default_scope(cfg.default_scope)
     model = deepcopy(cfg.model)
     model.backbone = {**(backbone or model.backbone), 'init_cfg': None}

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from pvt_mm.checkpoints import convert, read_weights
+from pvt_mm.config.loading import load_config
 from pvt_mm.datasets.synthetic import draw_ade20k, draw_coco
 from pvt_mm.errors import CheckpointError, UsageError
 from pvt_mm.reproduction import cli, report
@@ -40,7 +41,7 @@ def write_rows(path, rows):
 
 def official_weights(name, target, folder):
     """Random weights of a config's model, in the authors' format."""
-    cfg = Config.fromfile(f'configs/{name}.py')
+    cfg = load_config(f'configs/{name}.py')
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
     model = MODELS.build(dict(cfg.model, data_preprocessor=None))

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mmengine.config import Config
 from render.results import insert, metafile, render
 from render.tables import by_source, zoo
 
+from pvt_mm.config.loading import load_config
 from pvt_mm.errors import UsageError
 from pvt_mm.families import FAMILIES
 from pvt_mm.reproduction.results import Row, family_results, read_results
@@ -70,7 +70,7 @@ def test_metafile_says_what_the_config_says(family):
     )
     names = {c['Name'] for c in content['Collections']}
     for model in content['Models']:
-        cfg = Config.fromfile(ROOT / model['Config'])
+        cfg = load_config(ROOT / model['Config'])
         said = model['Metadata']
         assert said['Training Techniques'] == [
             cfg.optim_wrapper.optimizer.type

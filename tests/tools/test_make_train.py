@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from mmdet.datasets import CocoDataset
-from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -18,6 +17,7 @@ from mmengine.structures import InstanceData
 from mmseg.datasets import ADE20KDataset
 
 import pvt_mm.engine.hooks.first_score_hook  # noqa: F401  registers the hook
+from pvt_mm.config.loading import load_config
 from pvt_mm.datasets.synthetic import CLASSES, draw_ade20k, draw_coco
 from pvt_mm.datasets.synthetic.scene import CROWD
 from pvt_mm.datasets.synthetic.shapes import scenes
@@ -50,7 +50,7 @@ def demo(tmp_path, monkeypatch):
 
 def test_coco_dataset_reads_the_drawn_set(tmp_path):
     draw_coco(tmp_path, train=6, val=1, size=96)
-    options = Config.fromfile(DETECTION).train_dataloader.dataset
+    options = load_config(DETECTION).train_dataloader.dataset
     pipeline = [
         dict(type='mmdet.LoadImageFromFile'),
         dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True),
@@ -97,8 +97,8 @@ def test_ade20k_dataset_reads_the_drawn_set(tmp_path):
 
 
 def test_configs_name_the_classes_in_the_drawn_order():
-    detection = Config.fromfile(DETECTION)
-    segmentation = Config.fromfile(SEGMENTATION)
+    detection = load_config(DETECTION)
+    segmentation = load_config(SEGMENTATION)
     assert detection.metainfo.classes == CLASSES
     assert detection.model.bbox_head.num_classes == len(CLASSES)
     assert segmentation.metainfo.classes == ('ground', *CLASSES)

@@ -162,7 +162,7 @@ def fsdp_strategy() -> type:
 def onednn_linear() -> Any:
     """oneDNN's x @ weight.T + bias; None in a torch without it.
 
-    torch 2.4 to 2.13: torch.compile calls this operator, and no public
+    torch 2.6 to 2.13: torch.compile calls this operator, and no public
     function does.
     """
     import torch
@@ -175,7 +175,7 @@ def onednn_linear() -> Any:
 def in_functorch_transform() -> bool:
     """Whether code runs inside torch.func (vmap, grad).
 
-    There custom autograd Functions and checkpoints fail; torch 2.4 to 2.13
+    There custom autograd Functions and checkpoints fail; torch 2.6 to 2.13
     has no public test for it.
     """
     import torch
@@ -226,7 +226,7 @@ def ordered_strides() -> Iterator[None]:
 def ignore_dead_workers() -> None:
     """Stop raising an error when a data loader's worker dies.
 
-    torch 2.4 to 2.13: its handler of SIGCHLD raises in the middle of
+    torch 2.6 to 2.13: its handler of SIGCHLD raises in the middle of
     whatever the process does. For the rest of the process, which is about
     to end: a handler, and not SIG_DFL, because Python reports a signal that
     came before its handler was taken away.
@@ -237,7 +237,7 @@ def ignore_dead_workers() -> None:
 def receives_batch(error: BaseException) -> bool:
     """Whether a connection to a worker broke while a batch came from it.
 
-    torch 2.4 to 2.13: nothing but the DataLoader's private method in the
+    torch 2.6 to 2.13: nothing but the DataLoader's private method in the
     traceback tells.
     """
     frames = traceback.walk_tb(error.__traceback__)

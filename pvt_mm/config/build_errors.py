@@ -132,7 +132,8 @@ def unknown_type(
     cfg: Config, part: Part | None, kind: str, scope: str, registry: str
 ) -> str:
     """Sentence on a type that its registry does not have."""
-    names = [n for n, v in walk(cfg) if v == kind and n.endswith('type')]
+    ends = ('type', 'constructor')
+    names = [n for n, v in walk(cfg) if v == kind and n.endswith(ends)]
     key = f'{names[0] if names else "type"}={kind!r}'
     near = get_close_matches(kind, known_types(part), n=3, cutoff=0.5)
     near = f'nearest: {", ".join(near) or "none"}'

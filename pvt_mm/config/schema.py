@@ -45,8 +45,15 @@ TOP_LEVEL = {
 # What mmengine reads from a dict, beside its constructor's arguments.
 LOOP = {'by_epoch', 'max_epochs', 'max_iters', 'val_interval', 'val_begin'}
 LOADER = {'num_batch_per_epoch', 'disable_subprocess_warning'}
+PARAMWISE = {
+    *('custom_keys', 'bypass_duplicate', 'bias_lr_mult', 'bias_decay_mult'),
+    *('norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult'),
+    'dcn_offset_lr_mult',
+}
 EXTRA = {
     'optim_wrapper': {'constructor', 'paramwise_cfg'},
+    # decay_rate: of our layer-wise decay
+    'optim_wrapper.paramwise_cfg': PARAMWISE | {'decay_rate'},
     'randomness': {'seed', 'deterministic', 'diff_rank_seed'},
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
     'auto_scale_lr': {'enable', 'base_batch_size'},
@@ -102,11 +109,13 @@ def known_keys(
     """
     if not path:
         return parameters(Runner) | TOP_LEVEL
-    known = {'_delete_', 'type'}
-    if len(path) == 1:
-        known |= EXTRA.get(path[0], set())
-        if path[0].endswith('_dataloader'):
-            known |= parameters(DataLoader) | LOADER
+    if path[-1] == 'custom_keys':
+        return None  # parts of the names of parameters
+    known = {'_delete_', 'type'} | EXTRA.get('.'.join(path), set())
+    if len(path) == 1 and path[0].endswith('_dataloader'):
+        known |= parameters(DataLoader) | LOADER
+    if path[-2:-1] == ['custom_keys']:
+        known |= {'lr_mult', 'decay_mult'}
     if path[-1] == 'init_cfg':
         known |= {'allow_partial'}  # of our backbones
     owner = node.get('type')
@@ -142,6 +151,8 @@ def parameters(owner: Any) -> set[str]:
 def check_names(cfg: Config) -> None:
     """Stop at a top-level name that is almost one that is read.
 
+    Also at any key of paramwise_cfg that mmengine's constructor ignores.
+
     Raises:
         UsageError: it says which one.
     """
@@ -153,4 +164,25 @@ def check_names(cfg: Config) -> None:
             raise UsageError(
                 f'{cfg.filename}: nothing reads {name}; write {near[0]}, or '
                 'give it a name of another kind if it is not meant'
+            )
+    wrapper = cfg.get('optim_wrapper') or {}
+    default = 'DefaultOptimWrapperConstructor'
+    if wrapper.get('constructor', default) == default:
+        check_paramwise(default, wrapper.get('paramwise_cfg') or {}, PARAMWISE)
+
+
+def check_paramwise(
+    constructor: str, given: Mapping[str, Any], known: set[str]
+) -> None:
+    """Stop at a key of paramwise_cfg that the constructor does not read.
+
+    Raises:
+        UsageError: with the keys that it reads.
+    """
+    for key in given:
+        if key not in known:
+            raise UsageError(
+                f'optim_wrapper.paramwise_cfg.{key} is not read by '
+                f'optim_wrapper.constructor={constructor!r}, which reads '
+                f'{", ".join(sorted(known))}'
             )

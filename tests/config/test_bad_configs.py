@@ -256,6 +256,33 @@ BACKBONE = 'model = dict(backbone=dict({}))'
             'nearest: Adam',
         ),
         (
+            "optim_wrapper = dict(constructor='DefaultOptimWrapper')",
+            "optim_wrapper.constructor='DefaultOptimWrapper' is no optimizer "
+            'constructor of mmdet; nearest: DefaultOptimWrapperConstructor',
+        ),
+        (
+            'optim_wrapper = dict(paramwise_cfg=dict(norm_decay_mul=0))',
+            'optim_wrapper.paramwise_cfg.norm_decay_mul is not read by '
+            "optim_wrapper.constructor='DefaultOptimWrapperConstructor', "
+            'which reads bias_decay_mult, ',
+        ),
+        (
+            'optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.9))',
+            'optim_wrapper.paramwise_cfg.decay_rate is not read by '
+            "optim_wrapper.constructor='DefaultOptimWrapperConstructor'",
+        ),
+        (
+            "custom_imports = dict(imports=['pvt_mm.engine.layer_decay'])\n"
+            'optim_wrapper = dict(\n'
+            "    constructor='PyramidLayerDecayConstructor',\n"
+            '    paramwise_cfg=dict(decay_rat=0.9),\n'
+            ')',
+            'optim_wrapper.paramwise_cfg.decay_rat is not read by '
+            "optim_wrapper.constructor='PyramidLayerDecayConstructor', which "
+            'reads bias_decay_mult, bias_lr_mult, bypass_duplicate, '
+            'custom_keys, dcn_offset_lr_mult, decay_rate, ',
+        ),
+        (
             "param_scheduler = [dict(type='CosineLR')]",
             "param_scheduler.0.type='CosineLR' is no parameter scheduler of "
             'mmdet; nearest: ',

@@ -147,6 +147,31 @@ def skipping_iterator(loader: Any, behind: int, epoch: int) -> Any:
     return SkippingIterator()
 
 
+def set_accumulation(
+    wrapper: Any, model: Any, counts: int, done: int, total: int
+) -> None:
+    """Apply gradients after several batches, and after the last one.
+
+    mmengine 0.10 takes the number at construction only, and counts from the
+    start of the run; it warns that gradients are lost where the count begins
+    in between.
+
+    Args:
+        wrapper: an optimizer's wrapper, or an OptimWrapperDict.
+        model: for mmengine's warning about batch norms.
+        counts: batches of a step of the optimizer.
+        done: batches before.
+        total: batches after which the gradients are applied anyway.
+    """
+    from mmengine.optim import OptimWrapperDict
+
+    several = isinstance(wrapper, OptimWrapperDict)
+    for each in wrapper.values() if several else [wrapper]:
+        each._accumulative_counts = counts
+        each.initialize_count_status(model, done - done % counts, total)
+        each._inner_count = done
+
+
 def mark_initialized(model: Any) -> None:
     """Make init_weights do nothing (mmengine 0.10: no public switch)."""
     model._is_init = True

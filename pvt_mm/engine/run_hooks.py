@@ -7,12 +7,15 @@ from .hooks.accumulation_hook import AccumulationHook
 from .hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from .hooks.nonfinite_hook import NonFiniteHook
 from .hooks.preemption_hook import PreemptionHook
+from .hooks.resume_hook import ResumeHook
 from .hooks.seed_hook import SeedHook
 from .hooks.skipped_samples_hook import SkippedSamplesHook
 from .run_config import add_hook, add_import
 
+# In this order: SeedHook finds the place of a resumed run.
 HOOKS = (
     SeedHook,
+    ResumeHook,
     AccumulationHook,
     NonFiniteHook,
     PreemptionHook,

@@ -16,7 +16,7 @@ from ..config.data_files import check_paths
 from ..datasets.checks.classes import check_dataset
 from ..datasets.checks.examine import check_annotations, check_samples_of
 from .amp import set_precision
-from .batch_size import POLICIES, default_policy, fit_batch
+from .batch_size import POLICIES, fit_batch
 from .hooks.compile_hook import CompileHook
 from .hooks.deterministic_hook import make_deterministic
 from .launch import start_processes
@@ -58,10 +58,11 @@ def train_parser() -> argparse.ArgumentParser:
     p.add_argument(
         '--batch',
         choices=POLICIES,
-        help="if the total batch is not the recipe's: accumulate gradients "
-        'up to it (or scale the learning rate if that does not come out '
-        'even), scale the learning rate, or leave it; the first, unless '
-        '--cfg-options set a schedule or learning rate',
+        default='recipe',
+        help="if processes x images is not the recipe's batch: train on "
+        'several batches in each iteration (recipe), scale the learning rate '
+        'and what is counted in iterations (scale-lr), or change nothing '
+        '(as-is)',
     )
     p.add_argument(
         '--auto-scale-lr',
@@ -125,9 +126,8 @@ def train(argv: Sequence[str] | None = None) -> None:
     # 3. The processes, and the total batch that they make together.
     start_processes(cfg, args.launcher, changes.remarks)
     changes.note('processes')
-    policy = args.batch or default_policy(args.cfg_options or {})
-    fit_batch(cfg, get_world_size(), policy, changes.remarks)
-    changes.note(f'total batch, --batch {policy}')
+    fit_batch(cfg, get_world_size(), args.batch, changes.remarks)
+    changes.note(f'total batch, --batch {args.batch}')
     runner_class = FaultTolerantRunner
     if cfg.get('strategy'):
         from .fsdp import FSDPRunner, prepare_fsdp

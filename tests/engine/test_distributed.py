@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from commands import files
 from config_files import backbone
 from mmengine.dist import get_backend
+from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from small_runs import (
     RETINANET,
@@ -135,7 +137,12 @@ def test_a_step_is_left_out_by_all_processes_or_none(monkeypatch, elsewhere):
     weight = nn.Parameter(torch.ones(2))
     weight.grad = torch.ones(2)
     hook = finite.NonFiniteHook()
-    hook.look(torch.optim.SGD([weight], 1.0), (), {})
+    optimizer = torch.optim.SGD([weight], 1.0)
+    hook.runner = SimpleNamespace(
+        optim_wrapper=OptimWrapper(optimizer),
+        cfg=dict(strategy=dict(type='FSDPStrategy')),
+    )
+    hook.look(optimizer, (), {})
     assert hook.bad_step == bool(elsewhere)
     assert (weight.grad is None) == bool(elsewhere)
 

@@ -19,7 +19,7 @@ class AccumulationHook(Hook):
     A checkpoint holds their mean over the processes, and each process
     resumes with it: with what they add later the mean is the same, up to the
     order of the sum. Where a strategy divides the model, up to
-    ``accumulative_counts - 1`` batches are lost.
+    ``accumulative_counts - 1`` batches are lost, of a user who sets it.
     """
 
     def __init__(self) -> None:

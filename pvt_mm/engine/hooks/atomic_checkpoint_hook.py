@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop
@@ -42,14 +42,14 @@ class AtomicCheckpointHook(CheckpointHook):
             for part in Path(self.out_dir).glob('*.pth.part'):
                 part.unlink()
         if runner.iter and self.misses_evaluation(runner):
-            print_log(
-                'The last evaluation was interrupted: it is done again.',
-                'current',
-            )
+            print_log('The last evaluation is done again.', 'current')
             runner.val_loop.run()
 
     def misses_evaluation(self, runner) -> bool:
-        """Whether the previous run did not finish the evaluation due here."""
+        """Whether the checkpoint is older than the evaluation due here.
+
+        Or the previous run did not finish it.
+        """
         if runner.val_loop is None:
             return False
         loop, place = runner.train_loop, progress(runner)
@@ -57,6 +57,8 @@ class AtomicCheckpointHook(CheckpointHook):
         due = place == end or place % val_interval(loop) == 0
         if place < loop.val_begin or not due:
             return False
+        if learns_from_scores(runner):
+            return True  # the checkpoint is older than their last score
         path = Path(runner.work_dir, EVALUATED)
         done = int(path.read_text()) if path.is_file() else -1
         # the same answer in all processes
@@ -192,6 +194,16 @@ def note(runner, name: str, text: str) -> None:
 def by_epoch(runner) -> bool:
     """Whether a run counts epochs."""
     return isinstance(runner.train_loop, EpochBasedTrainLoop)
+
+
+def learns_from_scores(runner) -> bool:
+    """Whether a score decides how a run goes on."""
+    found = runner.param_schedulers or []
+    if isinstance(found, dict):
+        found = sum(found.values(), [])
+    return any(isinstance(h, EarlyStoppingHook) for h in runner.hooks) or any(
+        getattr(scheduler, 'need_val_args', False) for scheduler in found
+    )
 
 
 def progress(runner) -> int:

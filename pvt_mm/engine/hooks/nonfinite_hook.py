@@ -21,9 +21,9 @@ from ..launch import max_over_processes
 class NonFiniteHook(Hook):
     """Skips steps with NaN or infinite gradients; several in a row end a run.
 
-    An overflow of fp16 is not counted: the gradient scaler skips the step
-    before, and the loss of its iteration is finite. It costs one norm of the
-    gradients per step; mmengine's log waits for the loss anyway.
+    A step that the scaler of fp16 skips counts only if a loss is not finite
+    either. The gradients are equal in all processes, so these compare
+    nothing, but for a model that is divided (FSDP).
 
     Args:
         in_a_row: consecutive bad steps after which the run ends.
@@ -33,22 +33,44 @@ class NonFiniteHook(Hook):
         self.in_a_row = in_a_row
         self.row = 0
         self.bad_step = False
+        self.applied = False
         self.images: list[str] = []  # of iterations with a bad loss
         self.good: str | None = None
 
     def before_train(self, runner) -> None:
         """Check the gradients before each step of the optimizer."""
+        self.runner = runner
         runner.optim_wrapper.optimizer.register_step_pre_hook(self.look)
 
     def look(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Set the gradients to None if one of them is not finite."""
-        groups = optimizer.param_groups
-        params = [param for group in groups for param in group['params']]
-        grads = [p.grad for p in params if p.grad is not None]
-        # of a divided model (FSDP) each process has some of the gradients
-        if max_over_processes(int(not finite(grads))):
+        self.applied = True
+        found = getattr(optimizer, 'found_inf', None)
+        if found is not None:
+            # a fused optimizer gets gradients that are still scaled, and
+            # skips this step itself
+            self.applied = not found.item()
+            return
+        if not self.finite(optimizer):
             self.bad_step = True
             optimizer.zero_grad()
+
+    def finite(self, optimizer: Optimizer) -> bool:
+        """Whether the gradients of a step are finite, in all processes.
+
+        Clipping has computed their norm.
+        """
+        wrapper = self.runner.optim_wrapper
+        if getattr(wrapper, 'grad_name', None) == 'grad_norm':
+            norm = wrapper.message_hub.get_scalar('train/grad_norm')
+            return math.isfinite(norm.current())
+        groups = optimizer.param_groups
+        params = [param for group in groups for param in group['params']]
+        bad = not finite([p.grad for p in params if p.grad is not None])
+        if self.runner.cfg.get('strategy'):
+            # of a divided model each process has some of the gradients
+            bad = max_over_processes(int(bad))
+        return not bad
 
     def after_train_iter(
         self, runner, batch_idx, data_batch=None, outputs=None
@@ -63,11 +85,14 @@ class NonFiniteHook(Hook):
             self.images += names(data_batch)
         if not runner.optim_wrapper.should_update():
             return  # gradients are being accumulated
-        if max_over_processes(int(self.bad_step or bool(self.images))):
+        bad = self.bad_step
+        if not self.applied:  # in all processes: a loss may say why
+            bad = any(all_gather_object(bool(self.images)))
+        if bad:
             self.count(runner, loss, data_batch)
         else:
             self.row = 0
-        self.bad_step, self.images = False, []
+        self.bad_step, self.applied, self.images = False, False, []
 
     def count(self, runner, loss: float, batch: Mapping) -> None:
         """Count a bad step, and log it.

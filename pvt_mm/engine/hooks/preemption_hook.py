@@ -6,7 +6,8 @@ import threading
 import time
 from typing import Any
 
-from mmengine.hooks import Hook
+from mmengine.dist import get_world_size
+from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 
 from ...compat import ignore_dead_workers
@@ -22,8 +23,9 @@ SAME = 2.0  # seconds in which several signals count as one
 class PreemptionHook(Hook):
     """Ends a run after the iteration in which a signal arrives.
 
-    With several processes all end after the same iteration. A second signal
-    ends the process at once.
+    With several processes all end after the same iteration: they compare
+    once in each. A single process ends between the batches of an iteration,
+    too. A second signal ends the process at once.
     """
 
     priority = 'LOWEST'  # after the scheduler, and what else is saved
@@ -57,18 +59,38 @@ class PreemptionHook(Hook):
         ignore_dead_workers()
         os.write(2, b'stopping after this iteration; again: at once\n')
 
+    def before_next_batch(self, runner) -> None:
+        """Stop between two batches of an iteration."""
+        if get_world_size() == 1:
+            self.stop(runner, runner.iter, self.signum)
+
     def after_train_iter(self, runner, *args: Any, **kwargs: Any) -> None:
         """Stop between two iterations."""
-        self.stop(runner, runner.iter + 1)
+        self.stop(runner, runner.iter + 1, max_over_processes(self.signum))
 
     def after_val_iter(self, runner, *args: Any, **kwargs: Any) -> None:
-        """Stop in an evaluation; the resumed run begins it again."""
-        if self.before:  # not in an evaluation before the training
-            self.stop(runner, runner.iter)
+        """Stop in an evaluation; the resumed run begins it again.
 
-    def stop(self, runner, iterations: int) -> None:
-        """Save and end the run if any process has got a signal."""
-        signum = max_over_processes(self.signum)
+        Each process for itself: nothing is left to agree on.
+        """
+        if not self.signum or not self.before:
+            return  # no signal, or an evaluation before the training
+        for hook in runner.hooks:
+            if isinstance(hook, EMAHook):
+                hook.after_val_epoch(runner)  # the weights that are trained
+        self.stop(runner, runner.iter, self.signum)
+
+    def stop(self, runner, iterations: int, signum: int) -> None:
+        """Save and end the run.
+
+        Args:
+            runner: runs the training.
+            iterations: that are finished.
+            signum: of the signal; 0 if none has come.
+
+        Raises:
+            Preempted: a signal has come.
+        """
         if signum:
             runner.call_hook('save_now', iterations=iterations)
             info = runner.message_hub.runtime_info

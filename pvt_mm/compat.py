@@ -26,6 +26,9 @@ OVERRIDES = {
         'mmengine 0.10 offloads to the CPU what is there, and torch 2.13 '
         'crashes'
     ),
+    ('Accumulation', '_iter'): (
+        'mmengine 0.10: its train loops count iterations there'
+    ),
     ('ImageFolder', '_metainfo'): (
         'mmengine 0.10 has no other way to set the classes that were read'
     ),

@@ -15,6 +15,7 @@ from unittest.mock import patch
 import torch
 from mmengine.config import Config
 from mmengine.runner import FlexibleRunner, Runner
+from torch import distributed
 
 from pvt_mm import cli
 from pvt_mm.compat import checkpoint_reading
@@ -133,10 +134,10 @@ def free_port():
         return str(one.getsockname()[1])
 
 
-def pair(config, work, log, *faults, port=None):
+def pair(config, work, log, *faults, port=None, batch='as-is'):
     """Start a training of two processes -> both, faults in the second."""
     together = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port or free_port())
-    argv = [config, '--work-dir', work, '--resume', '--batch', 'as-is']
+    argv = [config, '--work-dir', work, '--resume', '--batch', batch]
     argv += ['--launcher', 'pytorch']
     return [
         start(
@@ -218,7 +219,19 @@ def die_before_renaming():
     os.replace = lambda *_: kill(signal.SIGKILL)()
 
 
+def count_collectives():
+    """Print a line for each reduction that Python asks for."""
+    plain = distributed.all_reduce
+
+    def all_reduce(*args, **kwargs):
+        print('\nall_reduce')
+        return plain(*args, **kwargs)
+
+    distributed.all_reduce = all_reduce
+
+
 FAULTS = {
+    'count': count_collectives,
     'SIGKILL': kill(signal.SIGKILL),
     'SIGTERM': signal_all(signal.SIGTERM),
     'SIGINT': signal_all(signal.SIGINT),

@@ -22,6 +22,7 @@ from pvt_mm import cli
 from pvt_mm.checkpoints import read_weights
 from pvt_mm.checkpoints.atomic import AtomicBackend
 from pvt_mm.datasets.resumable_batch_sampler import ResumableBatchSampler
+from pvt_mm.engine.hooks import nonfinite_hook
 from pvt_mm.engine.hooks import preemption_hook as stopping
 from pvt_mm.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from pvt_mm.engine.hooks.nonfinite_hook import NonFiniteHook
@@ -166,6 +167,18 @@ def test_large_gradients_are_finite(tmp_path):
     assert weight(run, None) < 1
 
 
+def test_the_norm_of_clipping_is_used(tmp_path, monkeypatch):
+    def compute(grads):
+        raise AssertionError('a second norm of the gradients')
+
+    monkeypatch.setattr(nonfinite_hook, 'finite', compute)
+    wrapper = dict(clip_grad=dict(max_norm=1.0))
+    numbers = [1, *[math.nan] * 3]
+    run = toy(tmp_path, numbers, [NonFiniteHook()], wrapper=wrapper)
+    with pytest.raises(UsageError, match='iteration 4: the loss is nan'):
+        run.train()
+
+
 def test_accumulated_steps_count_once(tmp_path):
     numbers = [1, math.nan] * 4
     wrapper = dict(accumulative_counts=2)
@@ -182,9 +195,11 @@ def scaler(monkeypatch):
     monkeypatch.setattr(amp, 'GradScaler', lambda **kw: plain('cpu', **kw))
 
 
-def test_overflow_of_fp16_is_no_fault(tmp_path, scaler):
+@pytest.mark.parametrize('fused', [False, True])
+def test_overflow_of_fp16_is_no_fault(tmp_path, scaler, fused):
     watch = Watch(weight)
     wrapper = dict(type='AmpOptimWrapper', loss_scale={'init_scale': 1e38})
+    wrapper['optimizer'] = dict(type='AdamW', lr=0.1, fused=fused)
     numbers = [100] * 8  # overflows until the scale has halved 5 times
     run = toy(tmp_path, numbers, [NonFiniteHook(), watch], wrapper=wrapper)
     run.train()
@@ -192,8 +207,10 @@ def test_overflow_of_fp16_is_no_fault(tmp_path, scaler):
     assert weight(run, None) < 1
 
 
-def test_nan_under_fp16_is_one(tmp_path, scaler):
+@pytest.mark.parametrize('fused', [False, True])
+def test_nan_under_fp16_is_one(tmp_path, scaler, fused):
     wrapper = dict(type='AmpOptimWrapper', loss_scale='dynamic')
+    wrapper['optimizer'] = dict(type='AdamW', lr=0.1, fused=fused)
     run = toy(tmp_path, [math.nan] * 3, [NonFiniteHook()], wrapper=wrapper)
     with pytest.raises(UsageError, match='the loss is nan, images 2.jpg'):
         run.train()

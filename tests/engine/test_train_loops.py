@@ -9,6 +9,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from pvt_mm.compat import checkpoint_reading
 from pvt_mm.datasets.resumable_batch_sampler import ResumableBatchSampler
 from pvt_mm.engine.hooks.accumulation_hook import AccumulationHook
 from pvt_mm.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
@@ -244,3 +245,43 @@ def test_the_schedule_of_now_counts(tmp_path, loop, name):
     again, rest = runner(work, loop, 2, 2, SCHEDULES[name], **options)
     again.train()
     assert rest.rates == pytest.approx(wanted[7:], rel=1e-12)
+
+
+def without_batch(path, counts):
+    """Make a checkpoint one of a version that counted batches."""
+    with checkpoint_reading():
+        checkpoint = torch.load(path)
+    meta = checkpoint['meta']
+    for key in ('batch', 'batches_of_iteration', 'early_stopping'):
+        del meta[key]
+    meta['cfg'] = f'optim_wrapper = dict(accumulative_counts={counts})\n'
+    torch.save(checkpoint, path)
+
+
+@pytest.mark.parametrize(('counts', 'batches'), [(4, 4), (4, 1), (1, 4)])
+def test_a_checkpoint_that_counted_batches_is_refused(
+    tmp_path, counts, batches
+):
+    cut, _ = runner(tmp_path, BY_EPOCH, 1, 4, stop=(4, 2))
+    with pytest.raises(Preempted):
+        cut.train()
+    without_batch(tmp_path / 'iter_4.pth', counts)
+    options = dict(resume=True, load_from=f'{tmp_path}/iter_4.pth')
+    again, _ = runner(tmp_path, BY_EPOCH, 1, batches, **options)
+    with pytest.raises(UsageError, match='older pvt_mm, which counted'):
+        again.train()
+
+
+def test_another_data_set_starts_its_epoch_over(tmp_path, monkeypatch):
+    """The schedule by iterations is where so many epochs take it."""
+    name = 'warm-up, steps'
+    cut, first = runner(tmp_path, BY_EPOCH, 2, 2, SCHEDULES[name], stop=(4, 1))
+    with pytest.raises(Preempted):
+        cut.train()
+    monkeypatch.setattr(Numbers, '__len__', lambda self: 6)
+    wanted = rates_of(tmp_path / 'a', BY_EPOCH, name)
+    options = dict(resume=True, load_from=f'{tmp_path}/iter_4.pth')
+    again, rest = runner(tmp_path, BY_EPOCH, 2, 2, SCHEDULES[name], **options)
+    again.train()
+    assert len(wanted) == 8
+    assert rest.rates == pytest.approx(wanted[2:], rel=1e-12)

@@ -1,5 +1,6 @@
 """Every config: its name, its shape, its official recipe, one real step."""
 
+import json
 from fnmatch import fnmatch
 
 import pytest
@@ -14,9 +15,12 @@ from config_files import (
 )
 from golden import build
 from mmengine.dataset import pseudo_collate
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS
+from mmengine.runner import Runner
 from render import recipes
 from render.describe import describe
 from render.grammar import METHODS
@@ -24,6 +28,7 @@ from torch import nn
 
 from pvt_mm.checkpoints.formats import from_ours
 from pvt_mm.config.paths import CONFIGS
+from pvt_mm.config.schema import bare
 from pvt_mm.datasets.synthetic import CLASSES, draw_ade20k, draw_coco
 from pvt_mm.families import FAMILIES
 
@@ -242,6 +247,66 @@ def test_everything_trains(name):
         if isinstance(module, nn.modules.batchnorm._BatchNorm)
     ]
     assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+
+
+class OneWeight(BaseModel):
+    """A model whose loss is its only weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, inputs, mode):
+        return dict(loss=self.weight) if mode == 'loss' else [inputs]
+
+
+class One(BaseMetric):
+    """A metric whose score is always 1."""
+
+    def process(self, data_batch, data_samples):
+        self.results.append(1)
+
+    def compute_metrics(self, results):
+        return dict(score=1)
+
+
+def loggers():
+    """What logs in an iteration-based run -> the first config that has it."""
+    found = {}
+    for name in CONFIG_NAMES:
+        cfg = read(name)
+        if cfg.train_cfg.type == 'IterBasedTrainLoop':
+            key = json.dumps(bare([cfg.default_hooks, cfg.log_processor]))
+            found.setdefault(key, name)
+    return found.values()
+
+
+def test_scores_are_logged_at_their_iteration(tmp_path):
+    """In every iteration-based config; one run for those that log alike."""
+    for name in loggers():
+        cfg = fresh(name)
+        loader = dict(
+            dataset=[dict(inputs=torch.zeros(1))],
+            sampler=dict(type='InfiniteSampler'),
+            batch_size=1,
+        )
+        Runner(
+            OneWeight(),
+            str(tmp_path / name),
+            train_dataloader=loader,
+            train_cfg=dict(cfg.train_cfg, max_iters=4, val_interval=2),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+            val_dataloader={**loader, 'sampler': dict(type='DefaultSampler')},
+            val_cfg=cfg.val_cfg,
+            val_evaluator=[One()],
+            default_hooks=cfg.default_hooks,
+            log_processor=cfg.log_processor,
+            default_scope=cfg.default_scope,
+            experiment_name=name,
+        ).train()
+        (file,) = (tmp_path / name).glob('*/vis_data/scalars.json')
+        rows = map(json.loads, file.read_text().splitlines())
+        assert [r['step'] for r in rows if 'score' in r] == [2, 4], name
 
 
 @pytest.fixture(scope='module')

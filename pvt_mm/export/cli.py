@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import torch
+
 from ..checkpoints.atomic import write_whole
 from ..config.arguments import command_parser
 from ..errors import UsageError
@@ -102,11 +104,16 @@ def check_out(out: Path, force: bool) -> None:
 
 
 def check_libraries(suffix: str, check: bool) -> None:
-    """Stop if a library is missing.
+    """Stop if a library is missing or too old.
 
     Raises:
         UsageError: names the missing libraries.
     """
+    if torch.__version__ < '2.7':  # before, no Dim.DYNAMIC(min=...)
+        raise UsageError(
+            f'torch {torch.__version__} cannot export these models: pip '
+            "install 'torch>=2.7'"
+        )
     write, run = NEEDS[suffix]
     wanted = [*write, *(run if check else [])]
     missing = [name for name in wanted if find_spec(name) is None]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
+from torch.torch_version import TorchVersion
 
 from pvt_mm.checkpoints import atomic
 from pvt_mm.config.loading import load_config
@@ -331,6 +332,13 @@ def test_a_missing_library_is_one_sentence(name, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, 'find_spec', lambda n: None if n == name else 1)
     with pytest.raises(UsageError, match=rf'needs {name}: pip install'):
         cli.main(['pvt_tiny', '--out', str(tmp_path / 'x.onnx'), '--check'])
+
+
+@pytest.mark.parametrize('suffix', ['onnx', 'pt2'])
+def test_an_old_torch_is_one_sentence(suffix, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, '__version__', TorchVersion('2.6.0+cpu'))
+    with pytest.raises(UsageError, match='2.6.0.* cannot .*torch>=2.7'):
+        cli.main(['pvt_tiny', '--out', str(tmp_path / f'x.{suffix}')])
 
 
 def test_a_folder_that_takes_nothing_is_one_sentence(tmp_path, monkeypatch):

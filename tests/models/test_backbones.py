@@ -94,6 +94,12 @@ def test_shapes(variant, batch, height, width):
     assert model.strides == (4, 8, 16, 32)
 
 
+def test_torch_2_6_is_enough_for_positions(monkeypatch):
+    """It has no is_exporting."""
+    monkeypatch.delattr(torch.compiler, 'is_exporting', raising=False)
+    golden.build('pvt_tiny').eval()(torch.randn(1, 3, 64, 64))
+
+
 @pytest.mark.parametrize('variant', golden.DENSE)
 def test_shapes_of_every_variant_without_computing(variant):
     with torch.device('meta'):

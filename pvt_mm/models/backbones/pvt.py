@@ -90,8 +90,8 @@ class PVTStage(nn.Module):
         """
         table = self.pos_embed[:, self.class_rows :]
         grid = (self.grid, self.grid)
-        # an exported program has one form for all sizes
-        if not torch.compiler.is_exporting() and size == grid:
+        # an exported or compiled program has one form for all sizes
+        if not torch.compiler.is_compiling() and size == grid:
             return table
         table = to_map(table, grid)
         return to_tokens(F.interpolate(table, size, mode='bilinear'))

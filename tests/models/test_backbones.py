@@ -94,6 +94,34 @@ def test_shapes(variant, batch, height, width):
     assert model.strides == (4, 8, 16, 32)
 
 
+class Conv(nn.Conv2d):
+    """A stage of one convolution."""
+
+    def smallest_side(self, cells):
+        (kernel, _), (stride, _) = self.kernel_size, self.stride
+        return (cells - 1) * stride + kernel - 2 * self.padding[0]
+
+
+@pytest.mark.parametrize('stem', [None, Conv(3, 3, 5, 3)])
+@pytest.mark.parametrize('strides', [(2, 3, 1), (8, 1, 2), (1, 1, 1)])
+@pytest.mark.parametrize('out_indices', [(0, 1, 2), (1,)])
+def test_strides_are_those_of_the_stages(stem, strides, out_indices):
+    stages = [Conv(3, 3, s + 2, s, padding=1) for s in strides]
+    model = Pyramid(stages, 3, [3] * 3, out_indices, stem=stem)
+    first = 3 if stem else 1
+    every = [first * s for s in np.cumprod(strides)]
+    assert model.strides == tuple(every[i] for i in out_indices)
+    # an image that is a stride larger gives one cell more
+    last = model.strides[-1]
+    sides = [
+        model(torch.zeros(1, 3, side, side))[-1].shape[-1]
+        for side in (600, 600 + last)
+    ]
+    assert sides[1] == sides[0] + 1
+    side = model.smallest
+    assert model(torch.zeros(1, 3, side, side))[-1].shape[-1] == 1
+
+
 def test_torch_2_6_is_enough_for_positions(monkeypatch):
     """It has no is_exporting."""
     monkeypatch.delattr(torch.compiler, 'is_exporting', raising=False)

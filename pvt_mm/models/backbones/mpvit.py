@@ -138,6 +138,29 @@ class MPViTStage(nn.Module):
         return (cells - 1) * self.embeds[0].dwconv.stride[0] + 1
 
 
+class Stem(nn.Sequential):
+    """Two convolutions of stride 2: image -> first map.
+
+    Args:
+        in_channels: channels of the image.
+        dim: channels C of the map.
+        norm: makes the norm layers.
+
+    Shape:
+        (B, in_channels, H, W) -> (B, C, ceil(H / 4), ceil(W / 4))
+    """
+
+    def __init__(self, in_channels: int, dim: int, norm: Norm) -> None:
+        super().__init__(
+            ConvNorm(in_channels, dim // 2, norm, kernel=3, stride=2),
+            ConvNorm(dim // 2, dim, norm, kernel=3, stride=2),
+        )
+
+    def smallest_side(self, cells: int) -> int:
+        """Side of the smallest image that gives so many cells."""
+        return (cells - 1) * 4 + 1
+
+
 @MODELS.register_module()
 class MPViT(Pyramid):
     """Multi-Path Vision Transformer (arXiv:2112.11010).
@@ -195,16 +218,12 @@ class MPViT(Pyramid):
             ]
             stride = 2 if i else 1
             stages.append(MPViTStage(dim, channels[i], paths, norm, stride))
-        dim = row.dims[0]
         super().__init__(
             stages,
             in_channels,
             channels,
             out_indices,
-            stem=nn.Sequential(
-                ConvNorm(in_channels, dim // 2, norm, kernel=3, stride=2),
-                ConvNorm(dim // 2, dim, norm, kernel=3, stride=2),
-            ),
+            stem=Stem(in_channels, row.dims[0], norm),
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             init_cfg=init_cfg,

@@ -19,11 +19,12 @@ class Pyramid(BaseModule):
     parameter is used and distributed training needs no search for others.
 
     Args:
-        stages: modules, each (B, C, H, W) -> (B, C', H', W').
+        stages: modules, each (B, C, H, W) -> (B, C', H', W'), with a method
+            smallest_side(n): the side of the smallest map that gives n cells.
         in_channels: channels of the image.
         channels: C' of each stage.
         out_indices: stages whose maps are returned, counted from 0.
-        stem: what comes before the first stage.
+        stem: what comes before the first stage, of the same form.
         frozen_stages: 0 freezes the stem, n the stem and the first n stages
             (no gradient, evaluation mode); -1 freezes nothing.
         norm_eval: keep batch norms in evaluation mode during training.
@@ -67,9 +68,12 @@ class Pyramid(BaseModule):
         self.stem = stem or nn.Identity()
         self.stages = nn.ModuleList(stages[:depth])
         self.out_channels = tuple(channels[i] for i in self.out_indices)
-        self.strides = tuple(4 * 2**i for i in self.out_indices)
+        before = [stem] if stem else []
+        self.strides = tuple(
+            stride([*before, *stages[: i + 1]]) for i in self.out_indices
+        )
         self.in_channels = in_channels
-        self.smallest = smallest_side(self.stages)
+        self.smallest = smallest_side([*before, *self.stages], 1)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         for module in self.frozen():
@@ -146,9 +150,23 @@ class Pyramid(BaseModule):
         )
 
 
-def smallest_side(stages: Sequence[nn.Module]) -> int:
-    """Pixels of the side of the smallest image that reaches the last map."""
-    side = 1
+def smallest_side(stages: Sequence[nn.Module], cells: int) -> int:
+    """Side in pixels of the smallest image whose last map has so many cells.
+
+    Args:
+        stages: from the image on.
+        cells: along one side of the map.
+    """
     for stage in reversed(stages):
-        side = stage.smallest_side(side)
-    return side
+        cells = stage.smallest_side(cells)
+    return cells
+
+
+def stride(stages: Sequence[nn.Module]) -> int:
+    """Pixels of the image per cell of the last map: what one cell more needs.
+
+    Args:
+        stages: from the image on.
+    """
+    many = 10**6  # more cells than any reduction of keys asks for
+    return smallest_side(stages, many + 1) - smallest_side(stages, many)

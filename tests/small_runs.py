@@ -135,13 +135,24 @@ def free_port():
 
 
 def pair(config, work, log, *faults, port=None, batch='as-is'):
-    """Start a training of two processes -> both, faults in the second."""
+    """Start a training of two processes -> both, faults in the second.
+
+    Args:
+        config: the config file, or one for each process.
+        work: the work dir, or one for each.
+        log: file of what they print, without their number.
+        faults: see start.
+        port: a free one, if not given.
+        batch: what happens to the total batch.
+    """
+    configs = config if isinstance(config, list) else [config] * 2
+    works = work if isinstance(work, list) else [work] * 2
     together = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port or free_port())
-    argv = [config, '--work-dir', work, '--resume', '--batch', batch]
-    argv += ['--launcher', 'pytorch']
+    argv = ['--resume', '--batch', batch, '--launcher', 'pytorch']
     return [
         start(
-            *(argv, f'{log}{rank}', faults if rank else ()),
+            [configs[rank], '--work-dir', works[rank], *argv],
+            *(f'{log}{rank}', faults if rank else ()),
             **(together | dict(RANK=str(rank), LOCAL_RANK=str(rank))),
             WORLD_SIZE='2',
         )

@@ -1,17 +1,24 @@
 """Initialise the processes of a run, on GPUs or on the CPU."""
 
 import os
-from collections.abc import MutableMapping
-from typing import Any
+from collections.abc import Callable, MutableMapping
+from typing import Any, TypeVar
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import all_reduce, init_dist
+from mmengine.dist import (
+    all_reduce,
+    broadcast_object_list,
+    init_dist,
+    is_main_process,
+)
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
 
 from ..config.schema import walk
 from ..errors import UsageError
+
+T = TypeVar('T')
 
 # What started the processes -> what it sets for each, and how to start it.
 STARTERS = {
@@ -24,8 +31,8 @@ STARTERS = {
 def start_processes(cfg: Config, launcher: str, remarks: list[str]) -> None:
     """Initialise torch.distributed, and prepare the config for it.
 
-    mmengine's Runner would do it later; the total batch is fitted to the
-    number of processes before.
+    mmengine's Runner would do it later; before, the first process chooses
+    and checks for all, and the total batch is fitted to their number.
 
     Args:
         cfg: the config of the run.
@@ -96,6 +103,30 @@ def replace_sync_bn(model: MutableMapping[str, Any]) -> int:
     for norm in norms:
         norm['type'] = 'BN'
     return len(norms)
+
+
+def call_in_first(function: Callable[..., T], *args: Any) -> T:
+    """Call a function in the first process -> its result, in each of them.
+
+    Its error is raised there, and says why the others end with status 1.
+
+    Args:
+        function: gives what can be pickled.
+        args: its arguments.
+    """
+    result, error = None, None
+    if is_main_process():
+        try:
+            result = function(*args)
+        except Exception as caught:  # the others must not wait for a result
+            error = caught
+    outcome = [result, error is not None]
+    broadcast_object_list(outcome)
+    if error:
+        raise error
+    if outcome[1]:
+        raise SystemExit(1)
+    return outcome[0]
 
 
 def max_over_processes(number: int) -> int:

@@ -9,21 +9,22 @@ from mmengine.config import Config
 from ..checkpoints.safety import DAMAGED
 from ..errors import UsageError
 from .hooks.atomic_checkpoint_hook import LAST
+from .launch import call_in_first
 
 
 def resume(cfg: Config, checkpoint: str, remarks: list[str]) -> None:
-    """Continue from a checkpoint.
+    """Continue from a checkpoint; the first process chooses it for all.
 
     Args:
         cfg: the config of a training run.
         checkpoint: a file; 'auto' is the last one of the run in work_dir.
-        remarks: sentences for the log are added here.
+        remarks: sentences for the log of the first process are added here.
 
     Raises:
         UsageError: there are some for 'auto', and none is whole.
     """
     if checkpoint == 'auto':
-        checkpoint = last_checkpoint(cfg.work_dir, remarks)
+        checkpoint = call_in_first(last_checkpoint, cfg.work_dir, remarks)
     if not checkpoint:
         remarks.append(
             f'--resume: {cfg.work_dir} holds no checkpoint, so the run '

@@ -110,22 +110,22 @@ def train(argv: Sequence[str] | None = None) -> None:
     if args.compile:
         add_hook(cfg, CompileHook)
         changes.note('--compile')
+
+    # 2. The processes; where the run begins; is everything there to read?
+    start_processes(cfg, args.launcher, changes.remarks)
+    changes.note('processes')
     if args.resume:
         resume(cfg, args.resume, changes.remarks)
         changes.note('--resume')
     start_from(cfg, partial=args.allow_partial_weights)
     changes.note('load_from')
-
-    # 2. Is everything there that the run will read?
     modes = ('train', 'val') if cfg.get('val_cfg') else ('train',)
     check_paths(cfg, modes)
     check_weights(cfg)
     if not args.no_data_check:
         check_annotations(cfg, modes)
 
-    # 3. The processes, and the total batch that they make together.
-    start_processes(cfg, args.launcher, changes.remarks)
-    changes.note('processes')
+    # 3. The total batch that the processes make together.
     fit_batch(cfg, get_world_size(), args.batch, changes.remarks)
     changes.note(f'total batch, --batch {args.batch}')
     runner_class = FaultTolerantRunner

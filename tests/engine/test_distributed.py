@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +96,27 @@ def test_fsdp_trains_as_whole_models_do(tmp_path, config):
     for key, value in whole.items():
         torch.testing.assert_close(parts[key], value, rtol=0, atol=1e-6)
     assert same(tmp_path / 'divided' / last, resumed / last)
+
+
+def test_the_first_process_chooses_the_checkpoint(tmp_path, config):
+    """The folder of the second has none yet, as on a slow shared disk."""
+    whole, log = tmp_path / 'whole', tmp_path / 'log'
+    for process in pair(config, whole, log):
+        assert outcome(process) == 0
+    works = [tmp_path / name for name in 'ab']
+    for work in works:
+        work.mkdir()
+    shutil.copy(whole / 'epoch_1.pth', works[0])
+    assert [outcome(p) for p in pair(config, works, log)] == [0, 0]
+    assert same(works[0] / 'epoch_2.pth', whole / 'epoch_2.pth')
+    first = works[0] / 'epoch_1.pth'
+    os.truncate(first, first.stat().st_size // 2)
+    (works[0] / 'epoch_2.pth').unlink()
+    log = tmp_path / 'refused'
+    assert [outcome(p) for p in pair(config, works, log)] == [1, 1]
+    said = ''.join(Path(f'{log}{rank}').read_text() for rank in range(2))
+    assert said.count('error: --resume: none of the 1 checkpoints in') == 1
+    assert 'Traceback' not in said
 
 
 @pytest.mark.parametrize(

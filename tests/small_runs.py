@@ -134,7 +134,22 @@ def free_port():
         return str(one.getsockname()[1])
 
 
-def pair(config, work, log, *faults, port=None, batch='as-is'):
+# The variables that tell a process its rank, its rank on this machine, and
+# the number of processes.
+LAUNCHERS = {
+    'pytorch': ('RANK', 'LOCAL_RANK', 'WORLD_SIZE'),
+    'slurm': ('SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS'),
+    'mpi': (
+        'OMPI_COMM_WORLD_RANK',
+        'OMPI_COMM_WORLD_LOCAL_RANK',
+        'OMPI_COMM_WORLD_SIZE',
+    ),
+}
+
+
+def pair(
+    config, work, log, *faults, launcher='pytorch', batch='as-is', **more
+):
     """Start a training of two processes -> both, faults in the second.
 
     Args:
@@ -142,19 +157,20 @@ def pair(config, work, log, *faults, port=None, batch='as-is'):
         work: the work dir, or one for each.
         log: file of what they print, without their number.
         faults: see start.
-        port: a free one, if not given.
+        launcher: what they are to believe that started them.
         batch: what happens to the total batch.
+        more: further variables of their environment.
     """
     configs = config if isinstance(config, list) else [config] * 2
     works = work if isinstance(work, list) else [work] * 2
-    together = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port or free_port())
-    argv = ['--resume', '--batch', batch, '--launcher', 'pytorch']
+    where = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port())
+    argv = ['--resume', '--batch', batch, '--launcher', launcher]
     return [
         start(
             [configs[rank], '--work-dir', works[rank], *argv],
             *(f'{log}{rank}', faults if rank else ()),
-            **(together | dict(RANK=str(rank), LOCAL_RANK=str(rank))),
-            WORLD_SIZE='2',
+            **dict(zip(LAUNCHERS[launcher], f'{rank}{rank}2', strict=True)),
+            **(where | more),
         )
         for rank in range(2)
     ]

@@ -1,6 +1,8 @@
 """Initialise the processes of a run, on GPUs or on the CPU."""
 
+import contextlib
 import os
+import subprocess
 from collections.abc import Callable, MutableMapping
 from typing import Any, TypeVar
 
@@ -20,12 +22,75 @@ from ..errors import UsageError
 
 T = TypeVar('T')
 
-# What started the processes -> what it sets for each, and how to start it.
+# What started the processes -> what it calls torchrun's variables, and how to
+# start it.
 STARTERS = {
-    'pytorch': ('RANK', 'torchrun: tools/dist_train.sh CONFIG PROCESSES'),
-    'slurm': ('SLURM_PROCID', 'srun: tools/slurm_train.sh PARTITION ...'),
-    'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'mpirun'),
+    'pytorch': (
+        dict(RANK='RANK', WORLD_SIZE='WORLD_SIZE', LOCAL_RANK='LOCAL_RANK'),
+        'torchrun: tools/dist_train.sh CONFIG PROCESSES',
+    ),
+    'slurm': (
+        dict(
+            RANK='SLURM_PROCID',
+            WORLD_SIZE='SLURM_NTASKS',
+            LOCAL_RANK='SLURM_LOCALID',
+        ),
+        'srun: tools/slurm_train.sh PARTITION ...',
+    ),
+    'mpi': (
+        dict(
+            RANK='OMPI_COMM_WORLD_RANK',
+            WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
+            LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK',
+        ),
+        'mpirun',
+    ),
 }
+PORT = '29500'  # torch's and mmengine's
+
+
+def number_process(launcher: str) -> None:
+    """Set the variables that torchrun sets, from those of another launcher.
+
+    mmengine does the same, on GPUs only.
+
+    Args:
+        launcher: what started the processes, or 'none'.
+
+    Raises:
+        UsageError: it did not start this process.
+    """
+    if launcher == 'none':
+        return
+    names, starter = STARTERS[launcher]
+    for name, theirs in names.items():
+        if theirs not in os.environ:
+            raise UsageError(
+                f'--launcher {launcher}, but {theirs} is not set: start the '
+                f'processes with {starter}'
+            )
+        os.environ[name] = os.environ[theirs]
+    os.environ.setdefault('MASTER_PORT', PORT)
+    if launcher == 'slurm' and not os.environ.get('MASTER_ADDR'):
+        os.environ['MASTER_ADDR'] = first_machine()
+    if not os.environ.get('MASTER_ADDR'):
+        raise UsageError(
+            f'--launcher {launcher}, but MASTER_ADDR is not set: it is the '
+            'address of the machine of process 0'
+        )
+
+
+def first_machine() -> str:
+    """The first machine of a Slurm job; '' if Slurm does not tell."""
+    machines = os.environ.get('SLURM_NODELIST', '')
+    with contextlib.suppress(OSError):
+        said = subprocess.run(
+            ['scontrol', 'show', 'hostnames', machines],
+            capture_output=True,
+            text=True,
+        )
+        return next(iter(said.stdout.split()), '')
+    return ''
 
 
 def start_processes(cfg: Config, launcher: str, remarks: list[str]) -> None:
@@ -36,28 +101,16 @@ def start_processes(cfg: Config, launcher: str, remarks: list[str]) -> None:
 
     Args:
         cfg: the config of the run.
-        launcher: what started the processes, or 'none'.
+        launcher: as :func:`number_process` got it.
         remarks: sentences for the log are added here.
-
-    Raises:
-        UsageError: the launcher needs a GPU, or did not start this process.
     """
     cfg.launcher = launcher
     if launcher == 'none':
         return
-    gpu = torch.cuda.is_available()
-    if not gpu and launcher != 'pytorch':
-        raise UsageError(
-            f'--launcher {launcher} needs a GPU; on the CPU start several '
-            'processes with torchrun and --launcher pytorch'
-        )
-    variable, starter = STARTERS[launcher]
-    if variable not in os.environ:
-        raise UsageError(
-            f'--launcher {launcher}, but {variable} is not set: start the '
-            f'processes with {starter}'
-        )
-    if gpu:
+    settings = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
+    if launcher == 'slurm' and settings.get('port'):
+        os.environ['MASTER_PORT'] = str(settings['port'])
+    if torch.cuda.is_available():
         join_on_gpus(cfg, launcher)
     else:
         join_on_the_cpu(cfg, remarks)

@@ -14,7 +14,7 @@ from ..config.data_files import check_paths
 from ..datasets.checks.classes import check_dataset
 from ..datasets.checks.examine import check_annotations, check_samples_of
 from ..errors import UsageError
-from .launch import start_processes
+from .launch import number_process, start_processes
 from .run_config import add_run_arguments, read_run_config
 from .runner import FaultTolerantRunner
 
@@ -51,6 +51,7 @@ def test(argv: Sequence[str] | None = None) -> None:
             or the weights cannot be used.
     """
     args = test_parser().parse_args(argv)
+    number_process(args.launcher)
     needed = ('test_dataloader', 'test_evaluator')
     cfg, changes = read_run_config(args, needed)
     cfg.load_from = str(locate(args.checkpoint))

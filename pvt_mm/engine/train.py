@@ -19,7 +19,7 @@ from .amp import set_precision
 from .batch_size import POLICIES, fit_batch
 from .hooks.compile_hook import CompileHook
 from .hooks.deterministic_hook import make_deterministic
-from .launch import start_processes
+from .launch import number_process, start_processes
 from .pre_run_checks import check_channels, check_weights
 from .resume import resume
 from .run_config import (
@@ -93,6 +93,7 @@ def train(argv: Sequence[str] | None = None) -> None:
         Preempted: a signal ended the run; it can be resumed.
     """
     args = train_parser().parse_args(argv)
+    number_process(args.launcher)
 
     # 1. The config: the file, the command line, and what a run adds.
     needed = ('train_dataloader', 'train_cfg', 'optim_wrapper')

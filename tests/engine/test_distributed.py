@@ -35,7 +35,11 @@ from pvt_mm.config.paths import CONFIGS
 from pvt_mm.config.schema import walk
 from pvt_mm.engine.fsdp import prepare_fsdp
 from pvt_mm.engine.hooks import nonfinite_hook as finite
-from pvt_mm.engine.launch import replace_sync_bn, start_processes
+from pvt_mm.engine.launch import (
+    number_process,
+    replace_sync_bn,
+    start_processes,
+)
 from pvt_mm.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -68,13 +72,21 @@ def config(tmp_path_factory):
     return write(cfg, folder / 'config.py')
 
 
-def test_fsdp_trains_as_whole_models_do(tmp_path, config):
+@pytest.fixture(scope='module')
+def whole(config):
+    """The work dir of a training of two processes; whole.log0 is beside it."""
+    work = Path(config).parent / 'whole'
+    both = pair(config, work, f'{work}.log')
+    assert [outcome(process) for process in both] == [0, 0]
+    return work
+
+
+def test_fsdp_trains_as_whole_models_do(tmp_path, config, whole):
     fsdp = tmp_path / 'fsdp.py'
     strategy = CONFIGS / '_base_/strategy_fsdp.py'
     fsdp.write_text(f"_base_ = ['{config}', '{strategy}']\n")
     middle = ('before_train_iter', 3, 'SIGTERM')  # of the second epoch
     for name, file, faults in (
-        ('whole', config, ()),
         ('divided', fsdp, ()),
         ('resumed', fsdp, (middle,)),
         ('resumed', fsdp, ()),
@@ -83,27 +95,41 @@ def test_fsdp_trains_as_whole_models_do(tmp_path, config):
         status = 128 + signal.SIGTERM if faults else 0
         assert [outcome(process) for process in both] == [status] * 2
     resumed = tmp_path / 'resumed'
-    last, logs = 'epoch_2.pth', ('whole.log0', 'divided.log0')
-    norms_of_all = [gradients(tmp_path / log) for log in logs]
+    last = 'epoch_2.pth'
+    logs = (whole.parent / 'whole.log0', tmp_path / 'divided.log0')
+    norms_of_all = [gradients(log) for log in logs]
     assert len(norms_of_all[0]) == 4
     assert norms_of_all[0] == pytest.approx(norms_of_all[1], rel=1e-5)
-    whole, _ = weights(tmp_path / 'whole' / last)
+    plain, _ = weights(whole / last)
     parts, moments = weights(tmp_path / 'divided' / last)
     before, _ = weights(tmp_path / 'divided' / 'epoch_1.pth')
-    assert parts.keys() == whole.keys()
-    moved = {key for key in whole if not whole[key].equal(before[key])}
+    assert parts.keys() == plain.keys()
+    moved = {key for key in plain if not plain[key].equal(before[key])}
     assert set(moments) <= moved
-    for key, value in whole.items():
+    for key, value in plain.items():
         torch.testing.assert_close(parts[key], value, rtol=0, atol=1e-6)
     assert same(tmp_path / 'divided' / last, resumed / last)
 
 
-def test_the_first_process_chooses_the_checkpoint(tmp_path, config):
+@pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
+def test_other_launchers_start_the_same_training(
+    tmp_path, config, whole, launcher
+):
+    more, work = {}, tmp_path / 'run'
+    if launcher == 'slurm':
+        scontrol = tmp_path / 'scontrol'  # it knows the first machine
+        scontrol.write_text('#!/bin/sh\necho "$*" | grep -o "127.*"\n')
+        scontrol.chmod(0o755)
+        more = dict(PATH=f'{tmp_path}:{os.environ["PATH"]}', MASTER_ADDR='')
+        more |= dict(SLURM_NODELIST='127.0.0.1 127.0.0.2')
+    both = pair(config, work, tmp_path / 'log', launcher=launcher, **more)
+    assert [outcome(process) for process in both] == [0, 0]
+    assert same(work / 'epoch_2.pth', whole / 'epoch_2.pth')
+
+
+def test_the_first_process_chooses_the_checkpoint(tmp_path, config, whole):
     """The folder of the second has none yet, as on a slow shared disk."""
-    whole, log = tmp_path / 'whole', tmp_path / 'log'
-    for process in pair(config, whole, log):
-        assert outcome(process) == 0
-    works = [tmp_path / name for name in 'ab']
+    log, works = tmp_path / 'log', [tmp_path / name for name in 'ab']
     for work in works:
         work.mkdir()
     shutil.copy(whole / 'epoch_1.pth', works[0])
@@ -174,10 +200,9 @@ def test_processes_on_gpus_are_joined_before_the_batch_is_fitted(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'set_device', lambda device: None)
     cfg = load(RETINANET)
     cfg.env_cfg.dist_cfg.backend = 'gloo'
-    with pytest.raises(UsageError, match='RANK is not set'):
-        start_processes(cfg, 'pytorch', [])
-    with pytest.raises(UsageError, match='SLURM_PROCID is not set'):
-        start_processes(cfg, 'slurm', [])
+    for launcher, variable in (('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID')):
+        with pytest.raises(UsageError, match=f'{variable} is not set'):
+            number_process(launcher)
     where = dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1')
     where |= dict(MASTER_ADDR='127.0.0.1', MASTER_PORT='0')
     for name, value in where.items():

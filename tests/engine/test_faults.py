@@ -201,9 +201,8 @@ def test_port_in_use(tmp_path, detector):
         taken.bind(('127.0.0.1', 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        first, second = pair(
-            *(detector[0], tmp_path / 'run'), tmp_path / 'log', port=port
-        )
+        work, log = tmp_path / 'run', tmp_path / 'log'
+        first, second = pair(detector[0], work, log, MASTER_PORT=port)
         second.kill()
         assert outcome(first) == 1
     said = last_words(tmp_path / 'log0')

@@ -188,7 +188,7 @@ def test_missing_weights(capsys, drawn, tmp_path):
             'compare metainfo.classes',
         ),
         ([RETINANET, '--launcher', 'pytorch'], 'dist_train.sh'),
-        ([RETINANET, '--launcher', 'slurm'], 'needs a GPU'),
+        ([RETINANET, '--launcher', 'slurm'], 'SLURM_PROCID is not set'),
         ([RETINANET, '--amp'], '--amp needs a GPU'),
         ([RETINANET, '--allow-partial-weights'], 'init_cfg'),
         ([RETINANET, '--resume', 'none.pth'], 'none.pth'),

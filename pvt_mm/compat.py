@@ -83,6 +83,37 @@ def dataset_metainfo(dataset: type, given: Any) -> dict:
     return dataset._load_metainfo(given)
 
 
+@contextmanager
+def annotations_given(contents: dict[str, Any]) -> Iterator[None]:
+    """Context in which pycocotools takes a file's content from a dict.
+
+    pycocotools 2.0 parses in the constructor of COCO, and mmdet 3.3 keeps
+    and changes what it gets: each content is given once, then it is gone.
+
+    Args:
+        contents: real path of a JSON file -> what it holds; empty at the end.
+    """
+    if not contents:
+        yield
+        return
+    import json
+    import os
+    from types import SimpleNamespace
+
+    from pycocotools import coco
+
+    def load(file: Any) -> Any:
+        path = os.path.realpath(file.name)
+        return contents.pop(path) if path in contents else json.load(file)
+
+    coco.json = SimpleNamespace(load=load)
+    try:
+        yield
+    finally:
+        coco.json = json
+        contents.clear()
+
+
 def is_resuming(runner: Any) -> bool:
     """Whether a run resumes a checkpoint (mmengine 0.10: no property)."""
     return runner._resume

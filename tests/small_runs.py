@@ -165,15 +165,17 @@ def pair(
     works = work if isinstance(work, list) else [work] * 2
     where = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port())
     argv = ['--resume', '--batch', batch, '--launcher', launcher]
-    return [
-        start(
-            [configs[rank], '--work-dir', works[rank], *argv],
-            *(f'{log}{rank}', faults if rank else ()),
-            **dict(zip(LAUNCHERS[launcher], f'{rank}{rank}2', strict=True)),
-            **(where | more),
+    both = []
+    for rank, work_dir in enumerate(works):
+        place = zip(LAUNCHERS[launcher], f'{rank}{rank}2', strict=True)
+        both.append(
+            start(
+                [configs[rank], '--work-dir', work_dir, *argv],
+                *(f'{log}{rank}', faults if rank else ()),
+                **(where | dict(place) | more),
+            )
         )
-        for rank in range(2)
-    ]
+    return both
 
 
 def train(argv, log, faults, environment):

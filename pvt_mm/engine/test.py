@@ -8,13 +8,14 @@ from copy import deepcopy
 from mmengine.config import Config, ConfigDict
 
 from ..checkpoints import check_fit, locate
+from ..compat import annotations_given
 from ..config.arguments import command_parser
 from ..config.build_errors import building
 from ..config.data_files import check_paths
 from ..datasets.checks.classes import check_dataset
 from ..datasets.checks.examine import check_annotations, check_samples_of
 from ..errors import UsageError
-from .launch import number_process, start_processes
+from .launch import call_in_first, number_process, start_processes
 from .run_config import add_run_arguments, read_run_config
 from .runner import FaultTolerantRunner
 
@@ -65,12 +66,13 @@ def test(argv: Sequence[str] | None = None) -> None:
     if args.tta:
         augment(cfg)
         changes.note('--tta')
-    check_paths(cfg, ('test',))
-    if not args.no_data_check:
-        check_annotations(cfg, ('test',))
     start_processes(cfg, args.launcher, changes.remarks)
     changes.note('processes')
-    with building(cfg, args.config):
+    check_paths(cfg, ('test',))
+    contents: dict = {}  # annotation files that the check has read
+    if not args.no_data_check:
+        call_in_first(check_annotations, cfg, ('test',), contents)
+    with building(cfg, args.config), annotations_given(contents):
         try:
             runner = FaultTolerantRunner.from_cfg(cfg)
         finally:
@@ -78,7 +80,7 @@ def test(argv: Sequence[str] | None = None) -> None:
         loops = {'test': runner.test_loop}
     check_dataset(cfg, loops['test'].dataloader.dataset)
     if not args.no_data_check:
-        check_samples_of(loops)
+        call_in_first(check_samples_of, loops)
     check_fit(runner.model, cfg.load_from)
     runner.test()
 

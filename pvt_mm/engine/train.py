@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from mmengine.dist import get_world_size
 
 from ..checkpoints import check_fit
+from ..compat import annotations_given
 from ..config.arguments import command_parser
 from ..config.build_errors import building
 from ..config.data_files import check_paths
@@ -19,7 +20,7 @@ from .amp import set_precision
 from .batch_size import POLICIES, fit_batch
 from .hooks.compile_hook import CompileHook
 from .hooks.deterministic_hook import make_deterministic
-from .launch import number_process, start_processes
+from .launch import call_in_first, number_process, start_processes
 from .pre_run_checks import check_channels, check_weights
 from .resume import resume
 from .run_config import (
@@ -123,8 +124,9 @@ def train(argv: Sequence[str] | None = None) -> None:
     modes = ('train', 'val') if cfg.get('val_cfg') else ('train',)
     check_paths(cfg, modes)
     check_weights(cfg)
+    contents: dict = {}  # annotation files that the check has read
     if not args.no_data_check:
-        check_annotations(cfg, modes)
+        call_in_first(check_annotations, cfg, modes, contents)
 
     # 3. The total batch that the processes make together.
     fit_batch(cfg, get_world_size(), args.batch, changes.remarks)
@@ -144,12 +146,12 @@ def train(argv: Sequence[str] | None = None) -> None:
         finally:
             changes.log()
     check_channels(cfg.model, runner.model)
-    with building(cfg, args.config):
+    with building(cfg, args.config), annotations_given(contents):
         loops = {mode: getattr(runner, f'{mode}_loop') for mode in modes}
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     check_dataset(cfg, loops['train'].dataloader.dataset)
     if not args.no_data_check:
-        check_samples_of(loops)
+        call_in_first(check_samples_of, loops)
     if cfg.get('load_from'):
         check_fit(
             runner.model,

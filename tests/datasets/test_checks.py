@@ -10,6 +10,7 @@ import shutil
 import sys
 import traceback
 import warnings
+from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -39,7 +40,6 @@ from pvt_mm import cli
 from pvt_mm.datasets.checks import cli as checker
 from pvt_mm.datasets.checks.examine import (
     check_annotation_files,
-    check_annotations,
 )
 from pvt_mm.datasets.checks.fault_tolerant_pipeline import (
     inner,
@@ -698,17 +698,26 @@ def train(cfg, work_dir, *argv, runner=FaultTolerantRunner):
     return '\n'.join(p.read_text() for p in work_dir.rglob('*.log'))
 
 
-def test_one_process_of_a_machine_reads_the_annotations(coco, monkeypatch):
-    annotations(coco, 'train').write_text('{')
-    cfg = config('coco', coco)
-    monkeypatch.setenv('LOCAL_RANK', '1')
-    check_annotations(cfg, ('train',))
-    for rank in ('0', None):
-        monkeypatch.delenv('LOCAL_RANK')
-        if rank:
-            monkeypatch.setenv('LOCAL_RANK', rank)
-        with pytest.raises(UsageError, match='is not JSON'):
-            check_annotations(cfg, ('train',))
+def test_the_check_costs_no_reading_of_an_annotation_file(
+    coco, tmp_path, monkeypatch
+):
+    """mmdet reads that of validation twice, also for the metric."""
+    read, plain = Counter(), json.load
+
+    def count(file):
+        read[Path(file.name).name] += 1
+        return plain(file)
+
+    monkeypatch.setattr(json, 'load', count)
+    monkeypatch.setattr(FaultTolerantRunner, 'train', lambda runner: None)
+    file = write(config('coco', coco), tmp_path / 'config.py')
+    for name, options in (('a', []), ('b', ['--no-data-check'])):
+        read.clear()
+        training.train([file, '--work-dir', str(tmp_path / name), *options])
+        assert read == {
+            'instances_train2017.json': 1,
+            'instances_val2017.json': 2,
+        }
 
 
 def test_skipped_and_counted(coco, tmp_path):

@@ -127,6 +127,24 @@ def test_other_launchers_start_the_same_training(
     assert same(work / 'epoch_2.pth', whole / 'epoch_2.pth')
 
 
+@pytest.mark.parametrize(
+    ('launcher', 'local'),
+    [('pytorch', 'LOCAL_RANK'), ('slurm', 'SLURM_LOCALID')],
+)
+def test_one_process_checks_the_annotations(tmp_path, config, launcher, local):
+    """Also of several machines: each process here is alone on one."""
+    cfg = load(config)
+    broken = tmp_path / 'cut.json'
+    broken.write_text('{"images": [')
+    cfg.train_dataloader.dataset.ann_file = str(broken)
+    file, log = write(cfg, tmp_path / 'config.py'), tmp_path / 'log'
+    alone = {'launcher': launcher, local: '0'}
+    both = pair(file, tmp_path / 'run', log, **alone)
+    assert [outcome(process) for process in both] == [1, 1]
+    said = ''.join(Path(f'{log}{rank}').read_text() for rank in range(2))
+    assert said.count(f'error: {broken} is not JSON') == 1
+
+
 def test_the_first_process_chooses_the_checkpoint(tmp_path, config, whole):
     """The folder of the second has none yet, as on a slow shared disk."""
     log, works = tmp_path / 'log', [tmp_path / name for name in 'ab']

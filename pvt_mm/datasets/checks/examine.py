@@ -20,13 +20,16 @@ BRIEF = 32
 
 
 def check_annotation_files(
-    cfg: Config, modes: Sequence[str]
+    cfg: Config,
+    modes: Sequence[str],
+    contents: dict[str, Any] | None = None,
 ) -> Iterator[Finding]:
     """Findings on the annotation files of COCO's format, and their images.
 
     Args:
         cfg: the config of the run.
         modes: which of 'train', 'val' and 'test' the run goes through.
+        contents: gets what each file holds, by its real path.
     """
     scope = cfg.get('default_scope') or 'mmengine'
     for mode in modes:
@@ -34,11 +37,16 @@ def check_annotation_files(
         for dataset in dataset_configs(cfg[f'{mode}_dataloader'].dataset):
             owner = find_class(dataset['type'], scope)
             if reads_coco(owner) and not writes_only(evaluator):
-                yield from check_coco_files(dataset, owner, evaluator)
+                yield from check_coco_files(
+                    dataset, owner, evaluator, contents
+                )
 
 
 def check_coco_files(
-    dataset: Mapping, owner: type, evaluator: Any
+    dataset: Mapping,
+    owner: type,
+    evaluator: Any,
+    contents: dict[str, Any] | None,
 ) -> Iterator[Finding]:
     """Findings on the annotation files of one data set and its evaluator.
 
@@ -46,6 +54,7 @@ def check_coco_files(
         dataset: config of the data set.
         owner: its class.
         evaluator: config of the evaluator; None in training.
+        contents: as for :func:`check_annotation_files`.
     """
     classes = dataset_metainfo(owner, dataset.get('metainfo'))['classes']
     masks = any(
@@ -59,6 +68,8 @@ def check_coco_files(
         if '://' in file:
             continue
         content = read_json(file)
+        if contents is not None:
+            contents[os.path.realpath(file)] = content
         found = list(
             check_coco(content, Use(file, classes, masks, not training))
         )
@@ -129,26 +140,24 @@ def stop_or_log(
             f'{errors[0]}{rest if errors[1:] else ""} (pvt_mm check-dataset '
             'CONFIG lists all; --no-data-check starts anyway)'
         )
-    if os.environ.get('LOCAL_RANK', '0') == '0':
-        for line in lines(findings, each=1):
-            print_log(f'Data: {line}', logger)
+    for line in lines(findings, each=1):
+        print_log(f'Data: {line}', logger)
 
 
-def check_annotations(cfg: Config, modes: Sequence[str]) -> None:
+def check_annotations(
+    cfg: Config, modes: Sequence[str], contents: dict[str, Any] | None = None
+) -> None:
     """Check the annotation files before a run.
-
-    Only one process per machine reads them; if it raises, torchrun ends the
-    others.
 
     Args:
         cfg: the config of the run.
         modes: which of 'train', 'val' and 'test' the run goes through.
+        contents: as for :func:`check_annotation_files`.
 
     Raises:
         UsageError: an annotation file has an error.
     """
-    if os.environ.get('LOCAL_RANK', '0') == '0':
-        stop_or_log(check_annotation_files(cfg, modes))
+    stop_or_log(check_annotation_files(cfg, modes, contents))
 
 
 def check_samples_of(loops: Mapping[str, Any]) -> None:

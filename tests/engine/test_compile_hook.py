@@ -9,10 +9,11 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
+from torch._dynamo import lookup_backend
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 
-import pvt_mm.engine.hooks.compile_hook  # noqa: F401, registers the hook
+from pvt_mm.engine.hooks import compile_hook
 
 # Wide enough for every map to hold more than the 20480 numbers from which on
 # PyTorch gives a convolution to oneDNN: it compiles again at that border.
@@ -46,7 +47,17 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize(
+    'family',
+    [
+        'pvt_v2_',
+        *(
+            pytest.param(family, marks=pytest.mark.slow)
+            for family in FAMILIES
+            if family != 'pvt_v2_'
+        ),
+    ],
+)
 def test_one_graph_for_twenty_sizes(family):
     model = build(family, WIDE)
     counter = CompileCounterWithBackend('eager')
@@ -91,7 +102,16 @@ class Detector(BaseModel):
         return {'loss': loss}
 
 
-def test_hook_compiles_the_backbone_of_a_training_step():
+@pytest.mark.parametrize(
+    'backend',
+    ['aot_eager', pytest.param('inductor', marks=pytest.mark.slow)],
+)
+def test_hook_compiles_the_backbone_of_a_training_step(monkeypatch, backend):
+    """With inductor it is 14 files of C++, about a minute."""
+    if backend != 'inductor':
+        monkeypatch.setattr(
+            compile_hook, 'inductor_backend', lookup_backend(backend)
+        )
     arch = dict(dims=(8,), depths=(1,), mlp_ratios=(1,), heads=(1,))
     backbone = golden.MODELS.build(
         {

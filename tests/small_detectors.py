@@ -21,14 +21,29 @@ BACKBONE = {
 }
 
 
-def build(name):
-    """The model of a config with a slim PVT v2, random weights."""
+def build(name, width=256):
+    """The model of a config with a slim PVT v2, random weights.
+
+    Args:
+        name: of the config.
+        width: channels where neck and heads have 256.
+    """
     cfg = load_config(CONFIGS / f'{name}.py')
     init_default_scope(cfg.default_scope)
     cfg.model.backbone = BACKBONE
     cfg.model.neck.in_channels = list(DIMS)
+    narrow(cfg.model, width)
     torch.manual_seed(0)
     return MODELS.build(cfg.model).train()
+
+
+def narrow(node, width):
+    """Scale the channels of neck and heads from 256 to another width."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            narrow(value, width)
+        elif key.endswith('channels') and isinstance(value, int):
+            node[key] = value * width // 256
 
 
 def batch(size=128):

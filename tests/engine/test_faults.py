@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -47,8 +48,9 @@ def detector(drawn, tmp_path_factory):
     }
     cfg = small(load(RETINANET, **options), drawn, 'coco')
     config = write(cfg, folder / 'config.py')
-    work = folder / 'whole'
-    assert train(config, work, folder / 'log') == 0
+    work, log = folder / 'whole', folder / 'log'
+    assert train(config, work, log) == 0
+    assert iterations(log) == 8
     return config, work / 'epoch_2.pth'
 
 
@@ -80,6 +82,11 @@ def last_words(log):
     """The sentence that a run ends with."""
     lines = Path(log).read_text().splitlines()
     return [x for x in lines if x.startswith(('error: ', 'stopped by'))][-1]
+
+
+def iterations(log):
+    """How many iterations of training a log has."""
+    return len(re.findall(r'Epoch\(train\) ', Path(log).read_text()))
 
 
 def names(work):
@@ -168,12 +175,11 @@ def test_killed_worker(tmp_path, detector):
     config, _ = detector
     work, log = tmp_path / 'run', tmp_path / 'log'
     fault = ('after_train_iter', 1, 'worker')
-    began = time.monotonic()
     assert train(config, work, log, fault) == 1
     said = last_words(log)
     assert said.startswith('error: a process that loads data ended')
     assert 'num_workers' in said
-    assert time.monotonic() - began < 60
+    assert iterations(log) <= 3  # two batches had been read ahead
 
 
 def test_two_processes_stop_together(tmp_path, detector):
@@ -189,11 +195,14 @@ def test_death_of_one_process_ends_the_other(tmp_path, detector):
     fault = ('before_train_iter', 2, 'SIGKILL')
     first, second = pair(detector[0], work, log, fault)
     assert outcome(second) == -signal.SIGKILL
-    began = time.monotonic()
     assert outcome(first) == 1
-    assert time.monotonic() - began < 15
     said = last_words(f'{log}0')
     assert said.startswith('error: another process of this run ended')
+    # the end of the connection told it, not a time-out of half an hour
+    (file,) = work.glob('*/*.log')
+    broken = r'Connection (closed|reset) by peer|Broken pipe'
+    assert re.search(broken, file.read_text())
+    assert iterations(f'{log}0') <= 1
 
 
 def test_port_in_use(tmp_path, detector):

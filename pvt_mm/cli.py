@@ -5,11 +5,12 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 
 from .compat import ignore_dead_workers
-from .errors import Preempted, SampleError, UsageError
+from .errors import Preempted, UsageError
 
 # Command -> its function, module:name below pvt_mm, and what it does.
 COMMANDS = {
@@ -110,7 +111,8 @@ def run(command: Callable[[], object]) -> int:
         command()
         sys.stdout.flush()
     except Preempted as stop:
-        say(str(stop))
+        if os.environ.get('RANK', '0') == '0':  # all stop together
+            print(stop, file=sys.stderr)
         return stop.status
     except KeyboardInterrupt:
         print('stopped by Ctrl-C', file=sys.stderr)
@@ -125,8 +127,8 @@ def run(command: Callable[[], object]) -> int:
             raise
         if '--debug' in sys.argv:
             traceback.print_exception(error)
-        one = isinstance(error, SampleError)  # maybe in one process only
-        say(f'error: {message}', each=one or not isinstance(error, UsageError))
+        shared = getattr(error, 'shared', isinstance(error, ImportError))
+        say(f'error: {message}', shared=shared)
         return 1
     return 0
 
@@ -155,10 +157,24 @@ def message_of(error: Exception) -> str | None:
     return explain(error)
 
 
-def say(text: str, *, each: bool = False) -> None:
-    """Print to stderr: in the first process of a machine, or in each."""
-    if each or os.environ.get('LOCAL_RANK', '0') == '0':
-        print(text, file=sys.stderr)
+def say(text: str, *, shared: bool) -> None:
+    """Print to stderr why this process ends, with its rank above 0.
+
+    Args:
+        text: a sentence.
+        shared: other processes may say it too; then the first prints it.
+    """
+    rank = os.environ.get('RANK', '0')
+    if rank == '0':
+        print(text, file=sys.stderr, flush=True)
+    if shared and os.environ.get('WORLD_SIZE', '1') != '1':
+        with suppress(ImportError):  # torch may be what is wrong
+            from .engine.process_errors import said_by_first
+
+            if said_by_first(text):
+                return
+    if rank != '0':
+        print(f'rank {rank}: {text}', file=sys.stderr, flush=True)
 
 
 def log_traceback(error: Exception) -> None:

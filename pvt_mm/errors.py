@@ -4,7 +4,13 @@ import signal
 
 
 class UsageError(ValueError):
-    """What the user gave cannot be used; the message says what to do."""
+    """What the user gave cannot be used; the message says what to do.
+
+    Attributes:
+        shared: whether other processes of the run may raise it as well.
+    """
+
+    shared = True
 
 
 class CheckpointError(UsageError):
@@ -16,10 +22,9 @@ class InputError(UsageError):
 
 
 class SampleError(UsageError):
-    """A sample cannot be used.
+    """A sample cannot be used."""
 
-    May be raised in one process only, so each process prints it.
-    """
+    shared = False
 
     def __init__(self, message: str) -> None:
         _, worker, sentence = message.rpartition('SampleError: ')

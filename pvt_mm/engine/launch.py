@@ -173,6 +173,7 @@ def call_in_first(function: Callable[..., T], *args: Any) -> T:
             result = function(*args)
         except Exception as caught:  # the others must not wait for a result
             error = caught
+            error.shared = False
     outcome = [result, error is not None]
     broadcast_object_list(outcome)
     if error:

@@ -1,18 +1,27 @@
-"""Explain errors of other processes and of ports in one sentence."""
+"""Explain errors of other processes and of ports in one sentence.
+
+And say a sentence once that ends several processes.
+"""
 
 import os
 import re
+import signal
+import time
+from datetime import timedelta
 
 from torch import distributed
+from torch.distributed.rendezvous import rendezvous
 
 from ..compat import receives_batch
 
+# How long a process that ends with an error waits for the others' errors.
+WAIT = 10.0  # seconds
 WORKER = re.compile(
     r'DataLoader worker \(pid\(?s?\)? [\d, ]+\) .*|Pin memory thread exited.*'
     r'|Caught (Connection\w+|EOFError) in pin memory thread.*'
 )
 PEER = re.compile(
-    'Connection closed by peer|Connection reset by peer'
+    'Connection closed by peer|Connection reset by peer|likely closed'
     '|Timed out waiting|NCCL.*(timeout|remote process)'
 )
 
@@ -58,3 +67,43 @@ def explain_one(error: BaseException) -> str | None:
             'its log, says why; then go on with --resume'
         )
     return None
+
+
+def said_by_first(sentence: str) -> bool:
+    """Whether the first process ends with the same sentence as this one.
+
+    Each process that ends with an error which others may have asks once,
+    the first one after it has printed its sentence. No if the first has
+    none within WAIT or cannot be asked: a sentence may appear twice, but
+    none is lost.
+
+    Args:
+        sentence: why this process ends.
+    """
+    try:
+        # a launcher ends all processes after the first error
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        limit = timedelta(seconds=WAIT)
+        store, rank, size = next(rendezvous('env://', timeout=limit))
+        if rank == 0:
+            store.set('error', sentence)
+            store.add('said', 1)
+            reaches(store, 'asked', size - 1)
+            return True
+        if not reaches(store, 'said', 1):
+            return False
+        same = store.get('error').decode() == sentence
+        store.add('asked', 1)
+        return same
+    except (RuntimeError, ValueError, OSError):
+        return False
+
+
+def reaches(store: distributed.Store, counter: str, number: int) -> bool:
+    """Whether a counter of all processes reaches a number within WAIT."""
+    end = time.monotonic() + WAIT
+    while store.add(counter, 0) < number:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True

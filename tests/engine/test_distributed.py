@@ -21,6 +21,7 @@ from small_runs import (
     draw,
     free_port,
     load,
+    one_error,
     outcome,
     pair,
     same,
@@ -143,6 +144,54 @@ def test_one_process_checks_the_annotations(tmp_path, config, launcher, local):
     assert [outcome(process) for process in both] == [1, 1]
     said = ''.join(Path(f'{log}{rank}').read_text() for rank in range(2))
     assert said.count(f'error: {broken} is not JSON') == 1
+
+
+def no_optimizer(cfg):
+    """An error before the processes are joined."""
+    cfg.pop('optim_wrapper')
+    return 'has no optim_wrapper'
+
+
+def no_images(cfg):
+    """An error after they are joined."""
+    cfg.train_dataloader.dataset.data_prefix.img = 'nowhere/'
+    return 'nowhere/ is not there'
+
+
+@pytest.mark.parametrize('fault', [no_optimizer, no_images])
+def test_an_error_of_all_processes_is_printed_once(tmp_path, config, fault):
+    cfg = load(config)
+    part = fault(cfg)
+    file, log = write(cfg, tmp_path / 'config.py'), tmp_path / 'log'
+    both = pair(file, tmp_path / 'run', log)
+    assert [outcome(process) for process in both] == [1, 1]
+    said = one_error(Path(f'{log}0').read_text())
+    assert part in said
+    assert said not in Path(f'{log}1').read_text()
+
+
+@pytest.mark.parametrize('fault', [no_optimizer, no_images])
+def test_an_error_of_one_process_names_its_rank(tmp_path, config, fault):
+    cfg = load(config)
+    part = fault(cfg)
+    file, log = write(cfg, tmp_path / 'config.py'), tmp_path / 'log'
+    first, second = pair([config, file], tmp_path / 'run', log)
+    assert outcome(second) == 1
+    first.kill()  # as torchrun and srun do
+    (said,) = re.findall('.*error: .*', Path(f'{log}1').read_text())
+    assert said.startswith('rank 1: error: ')
+    assert part in said
+
+
+def test_torchrun_and_an_error_of_all_processes(tmp_path):
+    said = subprocess.run(
+        ['bash', ROOT / 'tools/dist_train.sh', tmp_path / 'no.py', '2'],
+        env={**os.environ, 'PYTHON': sys.executable},
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 1
+    assert said.stderr.count('error: there is no config file') == 1
 
 
 def test_the_first_process_chooses_the_checkpoint(tmp_path, config, whole):

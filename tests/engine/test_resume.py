@@ -11,6 +11,7 @@ from small_runs import (
     load,
     outcome,
     pair,
+    same,
     small,
     start,
     write,
@@ -213,3 +214,24 @@ def test_what_differs_is_logged(tmp_path, drawn):
     found = dict(rates(tmp_path))
     assert found[4] == pytest.approx(0.5 * (1 - 3 / 7))
     assert max(found) == 8
+
+
+def test_stopped_in_an_evaluation_with_averaged_weights(tmp_path, drawn):
+    """Between two checkpoints: the weights that are trained are saved."""
+    cfg = small(load(SEGMENTOR), drawn, 'ade20k')
+    cfg.train_cfg.update(max_iters=4, val_interval=2)
+    cfg.default_hooks.checkpoint.interval = 3
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.custom_hooks = [dict(type='EMAHook', momentum=0.3)]
+    file = write(cfg, tmp_path / 'config.py')
+    middle = ('before_val_iter', 2, 'SIGTERM')
+    for name, faults, status in (
+        ('whole', (), 0),
+        ('cut', (middle,), 143),
+        ('cut', (), 0),
+    ):
+        argv = [file, '--work-dir', tmp_path / name, '--resume']
+        argv += ['--batch', 'as-is']
+        assert outcome(start(argv, tmp_path / 'log', faults)) == status
+    last = 'iter_4.pth'
+    assert same(tmp_path / 'cut' / last, tmp_path / 'whole' / last)

@@ -11,20 +11,18 @@ from ..compat import fsdp_strategy
 from ..errors import UsageError
 from ..models.layers import Block
 from .run_config import add_import
-from .runner import FaultTolerantRunner
+from .runner import FaultTolerant
 
 KNOWN = 'FSDPStrategy'
 
 
-class FSDPRunner(FlexibleRunner):
+class FSDPRunner(FaultTolerant, FlexibleRunner):
     """mmengine's FlexibleRunner with three differences.
 
     The model is whole until the run starts, so that it can be checked.
     Checkpoints inside an epoch keep their own epoch and iteration (mmengine
     writes those of the epoch's end). The optimizer is built by the strategy.
     """
-
-    build_dataloader = staticmethod(FaultTolerantRunner.build_dataloader)
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'FSDPRunner':

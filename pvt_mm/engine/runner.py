@@ -3,25 +3,51 @@
 from typing import Any
 
 from mmengine.runner import Runner
+from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
 
 from ..datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
+from ..datasets.checks.ignored_labels import (
+    heads_of,
+    metrics_of,
+    set_ignored,
+)
 from ..datasets.resumable_batch_sampler import ResumableBatchSampler
 
 
-class FaultTolerantRunner(Runner):
-    """mmengine's Runner with a FaultTolerantPipeline in each data set.
+class FaultTolerant:
+    """A part of a Runner: each data set gets a FaultTolerantPipeline.
 
     Only training skips samples, and only its loader has a
-    ResumableBatchSampler.
+    ResumableBatchSampler. Labels that are no classes are bad unless the heads
+    in training, or the metrics in an evaluation, ignore them.
     """
 
-    @staticmethod
     def build_dataloader(
-        dataloader: Any, *args: Any, **kwargs: Any
+        self, dataloader: Any, *args: Any, **kwargs: Any
     ) -> DataLoader:
         """Build a data loader, as mmengine's Runner does."""
-        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        loader = super().build_dataloader(dataloader, *args, **kwargs)
         training = isinstance(loader.batch_sampler, ResumableBatchSampler)
         make_fault_tolerant(loader.dataset, skip=training)
+        if training:
+            set_ignored(loader.dataset, heads_of(self.model))
         return loader
+
+    def build_val_loop(self, loop: Any) -> BaseLoop:
+        """Build the loop of evaluations during training."""
+        return self.ignoring(super().build_val_loop(loop), 'val')
+
+    def build_test_loop(self, loop: Any) -> BaseLoop:
+        """Build the loop of a test."""
+        return self.ignoring(super().build_test_loop(loop), 'test')
+
+    def ignoring(self, loop: BaseLoop, mode: str) -> BaseLoop:
+        """Let the data set of a loop accept what its metrics ignore."""
+        readers = metrics_of(getattr(loop, 'evaluator', None), mode)
+        set_ignored(loop.dataloader.dataset, readers)
+        return loop
+
+
+class FaultTolerantRunner(FaultTolerant, Runner):
+    """mmengine's Runner with FaultTolerantPipelines."""

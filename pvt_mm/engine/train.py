@@ -16,6 +16,7 @@ from ..config.build_errors import building
 from ..config.data_files import check_paths
 from ..datasets.checks.classes import check_dataset
 from ..datasets.checks.examine import check_annotations, check_samples_of
+from ..datasets.checks.ignored_labels import check_ignored_labels
 from .amp import set_precision
 from .batch_size import POLICIES, fit_batch
 from .hooks.compile_hook import CompileHook
@@ -151,6 +152,11 @@ def train(argv: Sequence[str] | None = None) -> None:
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     check_dataset(cfg, loops['train'].dataloader.dataset)
     if not args.no_data_check:
+        call_in_first(
+            check_ignored_labels,
+            *(runner.model, loops['train'].dataloader.dataset),
+            cfg.train_dataloader.batch_size,
+        )
         call_in_first(check_samples_of, loops)
     if cfg.get('load_from'):
         check_fit(

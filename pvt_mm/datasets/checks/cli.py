@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS
+from mmengine.evaluator import Evaluator
+from mmengine.registry import DATASETS, MODELS
+from torch.utils.data import Dataset
 
 from ...config.arguments import add_cfg_options, command_parser
 from ...config.build_errors import building
@@ -14,6 +16,12 @@ from ...config.loading import open_config
 from ...errors import UsageError
 from .examine import check_annotation_files
 from .fault_tolerant_pipeline import inner, make_fault_tolerant
+from .ignored_labels import (
+    check_ignored_labels,
+    heads_of,
+    metrics_of,
+    set_ignored,
+)
 from .report import Finding, counted, lines
 from .samples import check_samples
 
@@ -88,12 +96,34 @@ def read_samples(
         mode: 'train' or 'val'.
         args: the command line.
     """
+    training = mode == 'train'
     with building(cfg, args.config), redirect_stdout(None):  # pycocotools
         dataset = DATASETS.build(cfg[f'{mode}_dataloader'].dataset)
-    training = mode == 'train'
-    make_fault_tolerant(dataset, skip=training)
+        make_fault_tolerant(dataset, skip=training)
+        if 'decode_head' in cfg.model:
+            accept_ignored(cfg, mode, dataset)
     found = check_samples(
         dataset, training=training, images=args.images, workers=args.workers
     )
     sizes = [len(part) for part in inner(dataset)]
     return list(found), sum(min(n, args.images or n) for n in sizes)
+
+
+def accept_ignored(cfg: Config, mode: str, dataset: Dataset) -> None:
+    """Accept the labels that heads or metrics ignore, as a run does.
+
+    Args:
+        cfg: of a segmentor.
+        mode: 'train' or 'val'.
+        dataset: of the mode.
+
+    Raises:
+        UsageError: a loss would fail at a label that reaches it.
+    """
+    if mode == 'train':
+        model = MODELS.build(cfg.model)
+        set_ignored(dataset, heads_of(model))
+        check_ignored_labels(model, dataset, cfg.train_dataloader.batch_size)
+    else:
+        evaluator = Evaluator(cfg[f'{mode}_evaluator'])
+        set_ignored(dataset, metrics_of(evaluator, mode))

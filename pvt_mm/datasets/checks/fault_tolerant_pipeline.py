@@ -37,6 +37,10 @@ class FaultTolerantPipeline(Compose):
         skip: return None for a bad sample; else raise.
         classes: how many there are, None if the data set does not know.
         ignore: the value of label maps that means no class.
+
+    Attributes:
+        ignore: all values that mean no class.
+        ignored_by: the keys of the config that say so.
     """
 
     def __init__(
@@ -48,7 +52,9 @@ class FaultTolerantPipeline(Compose):
         ignore: int,
     ) -> None:
         self.transforms = pipeline.transforms
-        self.skip, self.classes, self.ignore = skip, classes, ignore
+        self.skip, self.classes = skip, classes
+        self.ignore = {ignore}
+        self.ignored_by = f'ignore_index={ignore}'
         self.skipped: list[str] = []
 
     def __call__(self, data: dict) -> dict | None:
@@ -107,12 +113,12 @@ class FaultTolerantPipeline(Compose):
                 f'{info["seg_map_path"]} has labels of size '
                 f'{by(labels.shape)} for an image of {by(wanted)}'
             )
-        beyond = labels[labels != self.ignore]
-        if self.classes and beyond.numel() and beyond.max() >= self.classes:
+        beyond = {*labels.unique().tolist()} - self.ignore
+        if self.classes and max(beyond, default=0) >= self.classes:
             raise MismatchError(
-                f'{info["seg_map_path"]} has the label {int(beyond.max())}, '
-                f'but there are {self.classes} classes (0 to '
-                f'{self.classes - 1}, and {self.ignore} for none)'
+                f'{info["seg_map_path"]} has the label {max(beyond)}, but '
+                f'there are {self.classes} classes (0 to {self.classes - 1}) '
+                f'and {self.ignored_by}'
             )
 
     def refuse(self, error: SampleError) -> None:

@@ -111,8 +111,7 @@ def run(command: Callable[[], object]) -> int:
         command()
         sys.stdout.flush()
     except Preempted as stop:
-        if os.environ.get('RANK', '0') == '0':  # all stop together
-            print(stop, file=sys.stderr)
+        say(str(stop), shared=True)  # when the first has saved
         return stop.status
     except KeyboardInterrupt:
         print('stopped by Ctrl-C', file=sys.stderr)

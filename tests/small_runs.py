@@ -148,7 +148,14 @@ LAUNCHERS = {
 
 
 def pair(
-    config, work, log, *faults, launcher='pytorch', batch='as-is', **more
+    config,
+    work,
+    log,
+    *faults,
+    first=(),
+    launcher='pytorch',
+    batch='as-is',
+    **more,
 ):
     """Start a training of two processes -> both, faults in the second.
 
@@ -157,6 +164,7 @@ def pair(
         work: the work dir, or one for each.
         log: file of what they print, without their number.
         faults: see start.
+        first: those of the first process.
         launcher: what they are to believe that started them.
         batch: what happens to the total batch.
         more: further variables of their environment.
@@ -171,7 +179,7 @@ def pair(
         both.append(
             start(
                 [configs[rank], '--work-dir', work_dir, *argv],
-                *(f'{log}{rank}', faults if rank else ()),
+                *(f'{log}{rank}', faults if rank else first),
                 **(where | dict(place) | more),
             )
         )
@@ -227,6 +235,29 @@ def signal_all(signum):
     return send
 
 
+def signal_job(signum):
+    """Slurm signals every process of a job step, whatever its group."""
+
+    def send():
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signum)
+        os.kill(os.getpid(), signum)
+        time.sleep(0.2)
+
+    return send
+
+
+def slow_disk():
+    """A file is in its place some seconds after it is written."""
+    plain = os.replace
+
+    def replace(*paths):
+        time.sleep(3)
+        plain(*paths)
+
+    os.replace = replace
+
+
 def kill_worker():
     """As the kernel does when memory runs out."""
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
@@ -264,7 +295,10 @@ FAULTS = {
     'SIGKILL': kill(signal.SIGKILL),
     'SIGTERM': signal_all(signal.SIGTERM),
     'SIGINT': signal_all(signal.SIGINT),
+    'SIGUSR1': signal_job(signal.SIGUSR1),
+    'SIGUSR2': signal_job(signal.SIGUSR2),
     'worker': kill_worker,
+    'slow disk': slow_disk,
     'full disk': small_disk(signal.SIG_IGN),
     'killed writing': small_disk(signal.SIG_DFL),
     'killed renaming': die_before_renaming,

@@ -14,8 +14,8 @@ from torch.distributed.rendezvous import rendezvous
 
 from ..compat import receives_batch
 
-# How long a process that ends with an error waits for the others' errors.
-WAIT = 10.0  # seconds
+# Seconds that a process which ends waits for what the others say.
+WAIT = 10.0
 WORKER = re.compile(
     r'DataLoader worker \(pid\(?s?\)? [\d, ]+\) .*|Pin memory thread exited.*'
     r'|Caught (Connection\w+|EOFError) in pin memory thread.*'
@@ -72,27 +72,27 @@ def explain_one(error: BaseException) -> str | None:
 def said_by_first(sentence: str) -> bool:
     """Whether the first process ends with the same sentence as this one.
 
-    Each process that ends with an error which others may have asks once,
-    the first one after it has printed its sentence. No if the first has
-    none within WAIT or cannot be asked: a sentence may appear twice, but
-    none is lost.
+    Each process whose sentence others may have asks once before it ends,
+    the first one after it has printed its own. No if the first has none
+    within WAIT or cannot be asked: a sentence may appear twice, but none is
+    lost. A checkpoint that the first is saving is complete at a yes.
 
     Args:
         sentence: why this process ends.
     """
     try:
-        # a launcher ends all processes after the first error
+        # a launcher ends all processes after the first that ends
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         limit = timedelta(seconds=WAIT)
         store, rank, size = next(rendezvous('env://', timeout=limit))
         if rank == 0:
-            store.set('error', sentence)
-            store.add('said', 1)
+            store.set('said', sentence)
+            store.add('ended', 1)
             reaches(store, 'asked', size - 1)
             return True
-        if not reaches(store, 'said', 1):
+        if not reaches(store, 'ended', 1):
             return False
-        same = store.get('error').decode() == sentence
+        same = store.get('said').decode() == sentence
         store.add('asked', 1)
         return same
     except (RuntimeError, ValueError, OSError):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from commands import files
+from commands import blocks, files
 from config_files import backbone
 from mmengine.dist import get_backend
 from mmengine.optim import OptimWrapper
@@ -280,6 +280,70 @@ def test_processes_on_gpus_are_joined_before_the_batch_is_fitted(monkeypatch):
         assert 'model_wrapper_cfg' not in cfg
     finally:
         distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ('status', 'times', 'again'),
+    [(0, 0, 0), (1, 0, 0), (138, 0, 1), (137, 19, 1), (138, 20, 0)],
+)
+def test_the_job_script_of_the_page(tmp_path, status, times, again):
+    """It queues a job that a signal has ended again, some times."""
+    (script,) = (
+        code for _, code in blocks(ROOT / 'docs/distributed.md', 'sh')
+    )
+    for name, code in (('srun', f'exit {status}'), ('scontrol', 'echo "$*"')):
+        (tmp_path / name).write_text(f'#!/bin/sh\n{code}\n')
+        (tmp_path / name).chmod(0o755)
+    where = dict(PATH=f'{tmp_path}:{os.environ["PATH"]}', SLURM_JOB_ID='7')
+    run = subprocess.run(
+        ['bash', '-c', script],
+        env={**os.environ, **where, 'SLURM_RESTART_COUNT': str(times)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == status
+    assert run.stdout == 'requeue 7\n' * again
+
+
+ACCIDENT = """
+import os, signal
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class Accident(Hook):
+    def before_train_iter(self, runner, *args, **kwargs):
+        first = os.environ['TORCHELASTIC_RESTART_COUNT'] == '0'
+        if first and runner.rank == 1 and runner.iter == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_after_a_worker_was_killed(tmp_path, config, whole):
+    (tmp_path / 'accident.py').write_text(ACCIDENT)
+    cfg = load(config)
+    cfg.custom_imports = dict(
+        imports=[*cfg.custom_imports.imports, 'accident']
+    )
+    cfg.custom_hooks = [dict(type='Accident')]
+    file, work = write(cfg, tmp_path / 'config.py'), tmp_path / 'run'
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone']
+    command += ['--nproc-per-node=2', '--max-restarts=1']
+    command += [ROOT / 'tools/train.py', file, '--work-dir', work]
+    command += ['--launcher', 'pytorch', '--resume', '--batch', 'as-is']
+    environment = dict(PYTHONPATH=f'{tmp_path}:{ROOT}')
+    # or torchrun keeps the addresses of the processes that have ended
+    environment |= dict(TORCH_DISABLE_SHARE_RDZV_TCP_STORE='1')
+    run = subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert len(list(work.glob('*/*.log'))) == 2
+    assert same(work / 'epoch_2.pth', whole / 'epoch_2.pth')
 
 
 def norms(network):

@@ -115,7 +115,13 @@ def test_killed(tmp_path, detector, place, count, fault):
 
 
 @pytest.mark.parametrize(
-    ('signum', 'count'), [(signal.SIGTERM, 2), (signal.SIGINT, 6)]
+    ('signum', 'count'),
+    [
+        (signal.SIGTERM, 2),
+        (signal.SIGINT, 6),
+        (signal.SIGUSR1, 2),
+        (signal.SIGUSR2, 6),
+    ],
 )
 def test_stopped_in_an_epoch(tmp_path, detector, signum, count):
     config, whole = detector
@@ -183,11 +189,17 @@ def test_killed_worker(tmp_path, detector):
 
 
 def test_two_processes_stop_together(tmp_path, detector):
+    """A launcher ends all after the first that ends: it must have saved."""
     work, log = tmp_path / 'run', tmp_path / 'log'
-    fault = ('before_train_iter', 1, 'SIGTERM')
-    both = pair(detector[0], work, log, fault)
-    assert [outcome(process) for process in both] == [143, 143]
+    faults = [('before_train_iter', 1, x) for x in ('slow disk', 'SIGUSR1')]
+    first, second = pair(
+        *(detector[0], work, log, faults[1]), first=faults[:1]
+    )
+    assert outcome(second) == 138
+    assert (work / 'iter_1.pth').is_file()
+    assert outcome(first) == 138
     assert f'{work}/iter_1.pth is saved' in Path(f'{log}0').read_text()
+    assert 'is saved' not in Path(f'{log}1').read_text()
 
 
 def test_death_of_one_process_ends_the_other(tmp_path, detector):

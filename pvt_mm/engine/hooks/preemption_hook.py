@@ -1,4 +1,4 @@
-"""End a run after Ctrl-C or SIGTERM with a checkpoint of its iteration."""
+"""End a run after a signal with a checkpoint of its iteration."""
 
 import os
 import signal
@@ -14,7 +14,8 @@ from ...compat import ignore_dead_workers
 from ...errors import Preempted
 from ..launch import max_over_processes
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Ctrl-C; the end of a job, and what Slurm sends ahead of it (--signal)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 # torchrun passes on what the terminal has already sent to everybody
 SAME = 2.0  # seconds in which several signals count as one
 
@@ -46,7 +47,7 @@ class PreemptionHook(Hook):
         """Record the first signal; another one after SAME ends the process."""
         if os.getpid() != self.process:
             # a data loader's worker: the training process decides
-            if signum != signal.SIGINT:
+            if signum == signal.SIGTERM:
                 die(signum)
             return
         if self.signum:

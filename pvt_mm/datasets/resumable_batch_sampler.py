@@ -15,6 +15,7 @@ from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import BatchSampler, Sampler, get_worker_info
 
 from ..compat import rewind_sampler
+from .checks.fault_tolerant_pipeline import report_skipped
 
 STRIDE = 1_000_003  # a prime: runs with nearby seeds do not share batch seeds
 
@@ -102,7 +103,9 @@ def seeded_items(dataset: Any, batch: SeededBatch) -> list:
         # it needs its workers until the iteration is finished
         os.setpgid(0, 0)
     seed_all(batch.seed)
-    return [dataset[index] for index in batch]
+    items = [dataset[index] for index in batch]
+    report_skipped(dataset, items[-1])
+    return items
 
 
 def iteration_seed(seed: int, iteration: int) -> int:

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from ...config.data_files import EMPTY
 from ...config.schema import walk
 from ...errors import UsageError
+from .fault_tolerant_pipeline import inner
 
 # Heads whose num_classes must be the data set's; an RPN has its own.
 HEAD = re.compile(
@@ -26,8 +27,9 @@ def check_dataset(cfg: Config, dataset: Any) -> None:
     """
     if len(dataset) == 0:
         raise UsageError(EMPTY)
-    metainfo = getattr(dataset, 'metainfo', None) or {}
-    check_classes(cfg, metainfo.get('classes') or ())
+    for part in inner(dataset):
+        metainfo = getattr(part, 'metainfo', None) or {}
+        check_classes(cfg, metainfo.get('classes') or ())
 
 
 def check_classes(cfg: Config, classes: Collection[str]) -> None:

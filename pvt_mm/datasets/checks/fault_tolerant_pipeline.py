@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 from mmcv.transforms import BaseTransform
+from mmcv.transforms import Compose as TransformCompose
 from mmengine.dataset import Compose
 from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
@@ -45,7 +46,7 @@ class FaultTolerantPipeline(Compose):
 
     def __init__(
         self,
-        pipeline: Compose,
+        pipeline: Compose | TransformCompose,
         *,
         skip: bool,
         classes: int | None,
@@ -55,7 +56,8 @@ class FaultTolerantPipeline(Compose):
         self.skip, self.classes = skip, classes
         self.ignore = {ignore}
         self.ignored_by = f'ignore_index={ignore}'
-        self.skipped: list[str] = []
+        self.skipped: list[str] = []  # that no sample has been told of
+        self.row = 0
 
     def __call__(self, data: dict) -> dict | None:
         """Data of a sample -> input of the network; None if it is skipped.
@@ -68,8 +70,10 @@ class FaultTolerantPipeline(Compose):
         except SampleError as error:
             self.refuse(error)
             return None
-        if sample is not None and self.skipped:
-            self.report(sample)
+        if sample is not None:
+            self.row = 0
+            if self.skipped and 'inputs' in sample:
+                self.report(sample)
         return sample
 
     def attempt(self, data: dict) -> dict | None:
@@ -134,7 +138,8 @@ class FaultTolerantPipeline(Compose):
                 'take it out of the data set'
             ) from error.__cause__
         self.skipped.append(str(error))
-        if len(self.skipped) >= IN_A_ROW:
+        self.row += 1
+        if self.row >= IN_A_ROW:
             raise SampleError(
                 f'{IN_A_ROW} samples in a row could not be used, the last: '
                 f'{error}'
@@ -144,7 +149,8 @@ class FaultTolerantPipeline(Compose):
         """Add the faults of skipped samples to the metainfo of this one."""
         truth = sample.get('data_samples')
         if isinstance(truth, BaseDataElement):
-            truth.set_metainfo({'skipped': tuple(self.skipped)})
+            before = truth.get('skipped', ())
+            truth.set_metainfo({'skipped': (*before, *self.skipped)})
         else:
             for what in self.skipped:
                 print_log(f'Skipped: {what}', 'current', WARNING)
@@ -158,13 +164,18 @@ class MismatchError(ValueError):
 def make_fault_tolerant(dataset: Any, *, skip: bool) -> None:
     """Replace the pipeline of each data set, also inside wrappers.
 
+    A FaultTolerantPipeline stays.
+
     Args:
         dataset: a built data set.
         skip: whether samples that cannot be used are skipped.
     """
     for part in inner(dataset):
         pipeline = getattr(part, 'pipeline', None)
-        if isinstance(pipeline, Compose):
+        if isinstance(pipeline, FaultTolerantPipeline):
+            continue
+        # mmdet's PipelineSwitchHook sets mmcv's Compose
+        if isinstance(pipeline, Compose | TransformCompose):
             classes = (part.metainfo or {}).get('classes')
             part.pipeline = FaultTolerantPipeline(
                 pipeline,
@@ -172,6 +183,21 @@ def make_fault_tolerant(dataset: Any, *, skip: bool) -> None:
                 classes=len(classes) if classes else None,
                 ignore=getattr(part, 'ignore_index', 255),
             )
+
+
+def report_skipped(dataset: Any, sample: Mapping) -> None:
+    """Report what was skipped for a wrapper that mixes images.
+
+    The samples inside it are parts of its own.
+
+    Args:
+        dataset: after :func:`make_fault_tolerant`.
+        sample: input of the network.
+    """
+    for part in inner(dataset):
+        pipeline = getattr(part, 'pipeline', None)
+        if isinstance(pipeline, FaultTolerantPipeline) and pipeline.skipped:
+            pipeline.report(sample)
 
 
 def inner(dataset: Any) -> Iterator[Any]:

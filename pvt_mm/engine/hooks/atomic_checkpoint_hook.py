@@ -57,6 +57,8 @@ class AtomicCheckpointHook(CheckpointHook):
         due = place == end or place % val_interval(loop) == 0
         if place < loop.val_begin or not due:
             return False
+        if runner.message_hub.runtime_info.get(EVALUATED) == place:
+            return False  # it was stopped later, in the next epoch
         if learns_from_scores(runner):
             return True  # the checkpoint is older than their last score
         path = Path(runner.work_dir, EVALUATED)
@@ -67,9 +69,15 @@ class AtomicCheckpointHook(CheckpointHook):
         return answer[0]
 
     def after_val_epoch(self, runner, metrics) -> None:
-        """Save if it is the best; write down that this evaluation is done."""
+        """Save if it is the best; write down that this evaluation is done.
+
+        In the work dir, and for the checkpoints to come.
+        """
         super().after_val_epoch(runner, metrics)
-        if is_main_process() and has_train_loop(runner):
+        if not has_train_loop(runner):
+            return
+        runner.message_hub.update_info(EVALUATED, progress(runner))
+        if is_main_process():
             note(runner, EVALUATED, str(progress(runner)))
 
     def save_now(self, runner, iterations: int) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any
 
-from mmengine.dist import get_world_size
+from mmengine.dist import barrier, get_world_size
 from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 
@@ -67,7 +67,8 @@ class PreemptionHook(Hook):
 
     def after_train_iter(self, runner, *args: Any, **kwargs: Any) -> None:
         """Stop between two iterations."""
-        self.stop(runner, runner.iter + 1, max_over_processes(self.signum))
+        signum = max_over_processes(self.signum)
+        self.stop(runner, runner.iter + 1, signum, together=True)
 
     def after_val_iter(self, runner, *args: Any, **kwargs: Any) -> None:
         """Stop in an evaluation; the resumed run begins it again.
@@ -81,19 +82,25 @@ class PreemptionHook(Hook):
                 hook.after_val_epoch(runner)  # the weights that are trained
         self.stop(runner, runner.iter, self.signum)
 
-    def stop(self, runner, iterations: int, signum: int) -> None:
+    def stop(
+        self, runner, iterations: int, signum: int, *, together: bool = False
+    ) -> None:
         """Save and end the run.
 
         Args:
             runner: runs the training.
             iterations: that are finished.
             signum: of the signal; 0 if none has come.
+            together: all processes stop here, and wait for the file: a
+                launcher ends all after the first that ends.
 
         Raises:
             Preempted: a signal has come.
         """
         if signum:
             runner.call_hook('save_now', iterations=iterations)
+            if together:
+                barrier()
             info = runner.message_hub.runtime_info
             # a checkpoint hook of another kind saves nothing now
             saved = info.get('saved_iter') == iterations

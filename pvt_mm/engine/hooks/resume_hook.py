@@ -74,11 +74,21 @@ class ResumeHook(Hook):
             apply_schedule(runner, checkpoint)
 
     def before_save_checkpoint(self, runner, checkpoint) -> None:
-        """Write the state of early stopping."""
+        """Write the state of early stopping, and no function of a schedule.
+
+        OneCycleLR has one. It comes from the config again, and a file that
+        names a function is not read back.
+        """
         checkpoint['meta']['early_stopping'] = [
             dict(wait_count=h.wait_count, best_score=float(h.best_score))
             for h in early_stopping(runner)
         ]
+        found = checkpoint.get('param_schedulers') or []
+        if isinstance(found, dict):
+            found = sum(found.values(), [])
+        for state in found:
+            for key in [k for k, value in state.items() if callable(value)]:
+                del state[key]
 
 
 def early_stopping(runner) -> list[EarlyStoppingHook]:

@@ -7,7 +7,11 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
-from ...datasets.checks.fault_tolerant_pipeline import inner
+from ...datasets.checks.fault_tolerant_pipeline import (
+    FaultTolerantPipeline,
+    inner,
+    make_fault_tolerant,
+)
 from ...datasets.checks.report import SHARE, allowed
 from ...errors import SampleError
 
@@ -23,13 +27,30 @@ class SkippedSamplesHook(Hook):
             skipped.
     """
 
+    priority = 'LOWEST'  # after hooks that change the pipeline
+
     def __init__(self, at_most: float = SHARE) -> None:
         self.at_most = at_most
         self.seen: dict[str, None] = {}
         self.times = 0
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        """Log the samples that were skipped while this batch was loaded."""
+    def before_train(self, runner) -> None:
+        """Look whether the runner lets data sets skip samples."""
+        parts = inner(runner.train_dataloader.dataset)
+        pipelines = [getattr(part, 'pipeline', None) for part in parts]
+        self.skips = any(
+            isinstance(each, FaultTolerantPipeline) for each in pipelines
+        )
+
+    def before_train_epoch(self, runner) -> None:
+        """Let a pipeline that another hook has set skip samples, too."""
+        if self.skips:
+            make_fault_tolerant(runner.train_dataloader.dataset, skip=True)
+
+    def after_train_iter(
+        self, runner, batch_idx, data_batch=None, outputs=None
+    ) -> None:
+        """Log the samples that were skipped while batches were loaded."""
         samples = (data_batch or {}).get('data_samples', ())
         for what in (w for s in samples for w in s.get('skipped', ())):
             self.times += 1

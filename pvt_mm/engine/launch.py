@@ -183,8 +183,8 @@ def call_in_first(function: Callable[..., T], *args: Any) -> T:
     return outcome[0]
 
 
-def max_over_processes(number: int) -> int:
-    """The largest of the numbers of all processes, in each of them."""
-    largest = torch.tensor(number)
+def max_over_processes(*numbers: int) -> list[int]:
+    """Each number's largest value in all processes, in each of them."""
+    largest = torch.tensor(numbers)
     all_reduce(largest, 'max')
-    return int(largest)
+    return largest.tolist()

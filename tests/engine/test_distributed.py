@@ -247,7 +247,7 @@ def test_strategies_that_cannot_work(change, part):
 def test_a_step_is_left_out_by_all_processes_or_none(monkeypatch, elsewhere):
     """Of a divided model only one may have the gradient that is not finite."""
     monkeypatch.setattr(
-        finite, 'max_over_processes', lambda bad: max(bad, elsewhere)
+        finite, 'max_over_processes', lambda bad: [max(bad, elsewhere)]
     )
     weight = nn.Parameter(torch.ones(2))
     weight.grad = torch.ones(2)
@@ -256,6 +256,7 @@ def test_a_step_is_left_out_by_all_processes_or_none(monkeypatch, elsewhere):
     hook.runner = SimpleNamespace(
         optim_wrapper=OptimWrapper(optimizer),
         cfg=dict(strategy=dict(type='FSDPStrategy')),
+        hooks=[],
     )
     hook.look(optimizer, (), {})
     assert hook.bad_step == bool(elsewhere)

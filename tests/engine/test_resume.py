@@ -18,6 +18,7 @@ from small_runs import (
 )
 
 from pvt_mm.compat import checkpoint_reading
+from pvt_mm.config.paths import CONFIGS
 
 IMAGES, BATCH = 8, 4  # of the data; of a step in the recipe
 # Name -> config, its part of the data, steps, and options of its schedule.
@@ -147,16 +148,23 @@ def test_other_processes_go_on_at_the_same_place(
     assert checkpoint['ema_state_dict']['steps'] == steps
 
 
-def test_processes_compare_once_in_a_step(tmp_path, drawn):
+@pytest.mark.parametrize('divided', [False, True])
+def test_processes_compare_once_in_a_step(tmp_path, drawn, divided):
     """And never in an evaluation, of which each may have another part."""
     cfg = small(load(RETINANET), drawn, 'coco')
     cfg.train_cfg.max_epochs = 2
     cfg.val_dataloader.batch_size = 1
-    cfg.val_dataloader.dataset.indices = 3  # two and one
+    # two and one; of a divided model all must run equally often
+    cfg.val_dataloader.dataset.indices = 4 if divided else 3
     cfg.val_dataloader.sampler.round_up = False
     cfg.optim_wrapper.clip_grad = None
     cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
     file = write(cfg, tmp_path / 'config.py')
+    if divided:
+        strategy = CONFIGS / '_base_/strategy_fsdp.py'
+        fsdp = tmp_path / 'fsdp.py'
+        fsdp.write_text(f"_base_ = ['{file}', '{strategy}']\n")
+        file = fsdp
     count = ('before_train', 1, 'count')
     both = pair(file, tmp_path / 'run', tmp_path / 'log', count)
     assert [outcome(process) for process in both] == [0, 0]

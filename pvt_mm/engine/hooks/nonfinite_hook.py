@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from ...errors import UsageError
 from ..launch import max_over_processes
+from .preemption_hook import PreemptionHook
 
 
 @HOOKS.register_module()
@@ -69,8 +70,19 @@ class NonFiniteHook(Hook):
         bad = not finite([p.grad for p in params if p.grad is not None])
         if self.runner.cfg.get('strategy'):
             # of a divided model each process has some of the gradients
-            bad = max_over_processes(int(bad))
+            (bad,) = self.compare(int(bad))
         return not bad
+
+    def compare(self, bad: int) -> list[int]:
+        """The largest in all processes, with their signals if they have any.
+
+        Args:
+            bad: 1 in a process whose gradients are not finite.
+        """
+        for hook in self.runner.hooks:
+            if isinstance(hook, PreemptionHook):
+                return hook.compare(bad)
+        return max_over_processes(bad)
 
     def after_train_iter(
         self, runner, batch_idx, data_batch=None, outputs=None

@@ -35,6 +35,7 @@ class PreemptionHook(Hook):
         self.signum = 0
         self.since = 0.0
         self.before: dict[int, Any] = {}
+        self.compared: int | None = None  # signal of all, in this iteration
 
     def before_train(self, runner) -> None:
         """Install the handlers."""
@@ -67,8 +68,22 @@ class PreemptionHook(Hook):
 
     def after_train_iter(self, runner, *args: Any, **kwargs: Any) -> None:
         """Stop between two iterations."""
-        signum = max_over_processes(self.signum)
+        if self.compared is None:
+            self.compare()
+        signum, self.compared = self.compared, None
         self.stop(runner, runner.iter + 1, signum, together=True)
+
+    def compare(self, *numbers: int) -> list[int]:
+        """Compare the signals of all processes, once in an iteration.
+
+        Args:
+            numbers: of other hooks, to be compared in the same exchange.
+
+        Returns:
+            The largest of each number.
+        """
+        self.compared, *others = max_over_processes(self.signum, *numbers)
+        return others
 
     def after_val_iter(self, runner, *args: Any, **kwargs: Any) -> None:
         """Stop in an evaluation; the resumed run begins it again.

@@ -25,7 +25,7 @@ def drawn(tmp_path_factory):
     """A few drawn images in both layouts; one of each cannot be read."""
     root = draw(tmp_path_factory.mktemp('drawn'))
     for folder in ('coco/train2017', 'ade20k/images/training'):
-        sorted((root / folder).glob('*'))[2].write_bytes(b'no image')
+        sorted((root / folder).glob('*'))[1].write_bytes(b'no image')
     return root
 
 
@@ -262,5 +262,7 @@ def test_it_trains_resumes_and_is_tested(
         whole, '*/vis_data/scalars.json'
     )
     (log,) = whole.glob('*/*.log')
+    text = log.read_text()
     said = 'skipped in this epoch; so far 1 cannot be used'
-    assert said in log.read_text()
+    epochs = text.count(' epochs\n') if part == 'coco' else 1
+    assert text.count(said) == epochs

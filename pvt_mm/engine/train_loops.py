@@ -189,6 +189,11 @@ LOOP_TYPES = {
 }
 
 
+def by_epoch(runner: Any) -> bool:
+    """Whether the loop of a run counts epochs."""
+    return not isinstance(runner.train_loop, IterBasedTrainLoop)
+
+
 def joined(batches: Sequence) -> Any:
     """Several batches as one: their lists are joined."""
     first = batches[0]

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.hooks import CheckpointHook, EarlyStoppingHook
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
-from mmengine.runner import EpochBasedTrainLoop
 
 from ...checkpoints.atomic import AtomicBackend
 from ...compat import has_train_loop, val_interval
 from ...errors import UsageError
+from ..train_loops import by_epoch
+from .resume_hook import early_stopping, flat, needs_scores
 
 LAST = 'last_checkpoint'  # mmengine's name
 EVALUATED = 'last_evaluation'  # epoch or iteration that has its score
@@ -199,18 +200,10 @@ def note(runner, name: str, text: str) -> None:
     AtomicBackend().put_text(text, os.path.join(runner.work_dir, name))
 
 
-def by_epoch(runner) -> bool:
-    """Whether a run counts epochs."""
-    return isinstance(runner.train_loop, EpochBasedTrainLoop)
-
-
 def learns_from_scores(runner) -> bool:
     """Whether a score decides how a run goes on."""
-    found = runner.param_schedulers or []
-    if isinstance(found, dict):
-        found = sum(found.values(), [])
-    return any(isinstance(h, EarlyStoppingHook) for h in runner.hooks) or any(
-        getattr(scheduler, 'need_val_args', False) for scheduler in found
+    return bool(early_stopping(runner)) or any(
+        map(needs_scores, flat(runner.param_schedulers))
     )
 
 

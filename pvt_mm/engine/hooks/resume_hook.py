@@ -17,7 +17,7 @@ from ...compat import is_resuming
 from ...config.saved import literals, saved_config
 from ...errors import UsageError
 from ..config_changes import ABSENT, differences
-from .seed_hook import by_iterations
+from ..train_loops import by_epoch
 
 # What a run learns from, in the order of the log.
 SECTIONS = (
@@ -70,7 +70,9 @@ class ResumeHook(Hook):
             print_log('\n  '.join([title, *lines]), 'current')
         here = len(runner.train_dataloader)
         moved = here != meta.get('batches_per_epoch', here)
-        if moved or any(key.startswith(SCHEDULE) for key, *_ in found):
+        if (moved and by_epoch(runner)) or any(
+            key.startswith(SCHEDULE) for key, *_ in found
+        ):
             apply_schedule(runner, checkpoint)
 
     def before_save_checkpoint(self, runner, checkpoint) -> None:
@@ -83,10 +85,7 @@ class ResumeHook(Hook):
             dict(wait_count=h.wait_count, best_score=float(h.best_score))
             for h in early_stopping(runner)
         ]
-        found = checkpoint.get('param_schedulers') or []
-        if isinstance(found, dict):
-            found = sum(found.values(), [])
-        for state in found:
+        for state in flat(checkpoint.get('param_schedulers')):
             for key in [k for k, value in state.items() if callable(value)]:
                 del state[key]
 
@@ -161,6 +160,11 @@ def apply_schedule(runner, checkpoint: dict) -> None:
     checkpoint['param_schedulers'] = [s.state_dict() for s in schedulers]
 
 
+def flat(found: Any) -> list:
+    """Schedulers, or their states, of one optimizer or of several."""
+    return sum(found.values(), []) if isinstance(found, dict) else found or []
+
+
 def needs_scores(scheduler: Any) -> bool:
     """Whether a scheduler steps by the scores of evaluations."""
     return getattr(scheduler, 'need_val_args', False)
@@ -175,7 +179,7 @@ def make_steps(runner, meta: dict) -> None:
     """
     iterations, epochs = meta['iter'], meta['epoch']
     length = len(runner.train_dataloader)
-    if by_iterations(runner):
+    if not by_epoch(runner):
         epochs = 0
     with warnings.catch_warnings():
         # the optimizer makes no steps

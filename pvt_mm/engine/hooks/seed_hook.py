@@ -19,7 +19,7 @@ from ...datasets.resumable_batch_sampler import (
     seed_all,
 )
 from ...errors import UsageError
-from ..train_loops import Accumulation
+from ..train_loops import Accumulation, by_epoch
 
 
 @HOOKS.register_module()
@@ -61,7 +61,7 @@ class SeedHook(Hook):
             checkpoint.pop('gradients', None)
         here = len(runner.train_dataloader)
         there = meta.get('batches_per_epoch', here)
-        if here != there and not by_iterations(runner):
+        if here != there and by_epoch(runner):
             self.start_epoch_over(meta, here, there)
 
     def start_epoch_over(self, meta: dict, here: int, there: int) -> None:
@@ -96,8 +96,7 @@ class SeedHook(Hook):
         """Make the data loader begin with the next batch of the run."""
         loop, count = runner.train_loop, batches_per_iter(runner)
         if isinstance(loop, Accumulation):
-            endless = by_iterations(runner)
-            before = 0 if endless else self.iterations * count
+            before = self.iterations * count if by_epoch(runner) else 0
             loop.begin_epoch(before + self.batches)
         batches = runner.train_dataloader.batch_sampler
         if not isinstance(batches, ResumableBatchSampler):
@@ -105,7 +104,7 @@ class SeedHook(Hook):
         if not seeds_differ_by_rank(runner):
             batches.sampler.seed = runner.seed  # the checkpoint's, if resumed
         place = runner.iter * count + self.batches
-        if by_iterations(runner):
+        if not by_epoch(runner):
             if place:
                 go_on(runner, batches, place)
             return
@@ -126,11 +125,6 @@ class SeedHook(Hook):
         number = runner.iter * batches_per_iter(runner)
         number += getattr(runner.train_loop, 'batches_done', 0)
         seed_all(iteration_seed(runner.seed, number))
-
-
-def by_iterations(runner) -> bool:
-    """Whether the loop of a run has no epochs."""
-    return hasattr(runner.train_loop, 'dataloader_iterator')
 
 
 def batches_per_iter(runner) -> int:

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
+from pvt_mm.benchmark.flops import FORMULAS
 from pvt_mm.benchmark.measure import run
 from pvt_mm.benchmark.rows import Case, table
 from pvt_mm.models.backbones import build_backbone
@@ -36,7 +37,7 @@ RATED = ('products', 'attention')  # PyTorch miscounts depthwise gradients
 
 ATTENTION = '_scaled_dot_product_flash_attention_for_cpu'
 # PyTorch itself counts the attention of GPUs only.
-COUNTED = {
+COUNTED = FORMULAS | {
     getattr(torch.ops.aten, ATTENTION): (
         lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
     ),

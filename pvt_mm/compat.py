@@ -206,6 +206,48 @@ def set_accumulation(
         each._inner_count = done
 
 
+def loop_without_hooks(
+    loop: Any, model: Any, batches: list, evaluator: Any
+) -> Any:
+    """A copy of a validation loop that runs some batches without hooks.
+
+    mmengine 0.10 keeps a loop's runner, and its hooks, in private names.
+
+    Args:
+        loop: inherits mmengine's ValLoop; it stays as it is.
+        model: of the copy.
+        batches: of the copy, from the data set of the loop.
+        evaluator: of the copy.
+    """
+    from copy import copy
+
+    class Batches(list):
+        dataset = loop.dataloader.dataset
+
+    runner, trial = copy(loop.runner), copy(loop)
+    runner._hooks, runner.model = [], model
+    trial._runner, trial.evaluator = runner, evaluator
+    trial.dataloader = Batches(batches)
+    return trial
+
+
+def scores_by_id(metric: Any) -> bool:
+    """Whether a metric is of COCO's kind, which knows images by their ids."""
+    return hasattr(metric, '_coco_api')
+
+
+def scored_image(metric: Any, number: Any) -> dict | None:
+    """The image of an id in the annotation file of a metric.
+
+    mmdet 3.3 keeps the file's content in a private name.
+
+    Returns:
+        empty if the file has no such id; None if the metric has no file.
+    """
+    api = metric._coco_api
+    return None if api is None else api.imgs.get(number, {})
+
+
 def mark_initialized(model: Any) -> None:
     """Make init_weights do nothing (mmengine 0.10: no public switch)."""
     model._is_init = True

@@ -112,6 +112,6 @@ def prepare_fsdp(cfg: Config) -> None:
     cfg.strategy.type = WholeNormFSDP.__name__
     add_import(cfg, WholeNormFSDP)
     if not torch.cuda.is_available():
-        wrapper = cfg.strategy.setdefault('model_wrapper', {})
-        wrapper.setdefault('type', 'MMFullyShardedDataParallel')
-        wrapper['device_id'] = 'cpu'
+        wrapper = dict(type='MMFullyShardedDataParallel', device_id='cpu')
+        given = cfg.strategy.get('model_wrapper') or {}
+        cfg.strategy.model_wrapper = wrapper | {**given, 'device_id': 'cpu'}

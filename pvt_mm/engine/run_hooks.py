@@ -8,6 +8,7 @@ from .hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from .hooks.nonfinite_hook import NonFiniteHook
 from .hooks.preemption_hook import PreemptionHook
 from .hooks.resume_hook import ResumeHook
+from .hooks.sanity_check_hook import SanityCheckHook
 from .hooks.seed_hook import SeedHook
 from .hooks.skipped_samples_hook import SkippedSamplesHook
 from .run_config import add_hook, add_import
@@ -20,18 +21,29 @@ HOOKS = (
     NonFiniteHook,
     PreemptionHook,
     SkippedSamplesHook,
+    SanityCheckHook,
 )
 
 
-def add_run_hooks(cfg: Config) -> None:
+def add_run_hooks(cfg: Config, *, sanity_check: bool) -> None:
     """Add what makes a run resumable and fault tolerant.
 
     docs/training.md says what each hook does.
+
+    Args:
+        cfg: the config of the run.
+        sanity_check: with SanityCheckHook; else it is removed.
     """
     seed_batches(cfg)
     save_atomically(cfg)
     for hook in HOOKS:
         add_hook(cfg, hook)
+    if not sanity_check:
+        cfg.custom_hooks = [
+            hook
+            for hook in cfg.custom_hooks
+            if hook.get('type') != SanityCheckHook.__name__
+        ]
 
 
 def seed_batches(cfg: Config) -> None:

@@ -16,13 +16,12 @@ from ..config.build_errors import building
 from ..config.data_files import check_paths
 from ..datasets.checks.classes import check_dataset
 from ..datasets.checks.examine import check_annotations, check_samples_of
-from ..datasets.checks.ignored_labels import check_ignored_labels
 from .amp import set_precision
 from .batch_size import POLICIES, fit_batch
 from .hooks.compile_hook import CompileHook
 from .hooks.deterministic_hook import make_deterministic
 from .launch import call_in_first, number_process, start_processes
-from .pre_run_checks import check_channels, check_weights
+from .pre_run_checks import check_weights
 from .resume import resume
 from .run_config import (
     add_hook,
@@ -79,6 +78,11 @@ def train_parser() -> argparse.ArgumentParser:
         help='the same numbers from two runs on the same machine; slower',
     )
     p.add_argument(
+        '--no-sanity-check',
+        action='store_true',
+        help='start without a validation and a training pass as a trial',
+    )
+    p.add_argument(
         '--allow-partial-weights',
         action='store_true',
         help='start although the weights miss parameters of the backbone',
@@ -105,7 +109,7 @@ def train(argv: Sequence[str] | None = None) -> None:
     if args.allow_partial_weights:
         allow_partial_weights(cfg)
         changes.note('--allow-partial-weights')
-    add_run_hooks(cfg)
+    add_run_hooks(cfg, sanity_check=not args.no_sanity_check)
     changes.note('run hooks')
     if args.deterministic:
         make_deterministic(cfg, changes.remarks)
@@ -146,17 +150,11 @@ def train(argv: Sequence[str] | None = None) -> None:
             runner = runner_class.from_cfg(cfg)
         finally:
             changes.log()
-    check_channels(cfg.model, runner.model)
     with building(cfg, args.config), annotations_given(contents):
         loops = {mode: getattr(runner, f'{mode}_loop') for mode in modes}
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     check_dataset(cfg, loops['train'].dataloader.dataset)
     if not args.no_data_check:
-        call_in_first(
-            check_ignored_labels,
-            *(runner.model, loops['train'].dataloader.dataset),
-            cfg.train_dataloader.batch_size,
-        )
         call_in_first(check_samples_of, loops)
     if cfg.get('load_from'):
         check_fit(

@@ -542,7 +542,11 @@ MAPS = [
     ('no image', lambda file: file.write_text('x'), 'is no image'),
     ('folder', folder, 'cannot be read: Is a directory'),
     ('size', relabel(lambda a: a[:20]), 'has labels of size '),
-    ('beyond', relabel(lambda a: a * 0 + 99), 'has the label 98, but there'),
+    (
+        'beyond',
+        relabel(lambda a: a * 0 + 99),
+        'has the label 98 after its transforms, but there',
+    ),
     ('colours', relabel(lambda a: np.dstack([a] * 3)), 'has labels of size'),
     ('deep', relabel(lambda a: a.astype(np.uint16)), 'more than 8 bits'),
 ]

@@ -101,10 +101,12 @@ def toy(folder, numbers, hooks, epochs=1, **cfg):
 
 def test_config_of_the_work_dir_runs_again():
     cfg = load('configs/retinanet_pvt_v2_b2_coco.py')
-    add_run_hooks(cfg)
+    add_run_hooks(cfg, sanity_check=True)
     once = cfg.pretty_text
-    add_run_hooks(cfg)
+    add_run_hooks(cfg, sanity_check=True)
     assert cfg.pretty_text == once
+    add_run_hooks(cfg, sanity_check=False)
+    assert 'SanityCheckHook' not in cfg.pretty_text
     loader = cfg.train_dataloader
     assert loader.batch_sampler.type == 'ResumableBatchSampler'
     assert loader.batch_sampler.inner.type == 'AspectRatioBatchSampler'

@@ -16,12 +16,7 @@ from ...config.loading import open_config
 from ...errors import UsageError
 from .examine import check_annotation_files
 from .fault_tolerant_pipeline import inner, make_fault_tolerant
-from .ignored_labels import (
-    check_ignored_labels,
-    heads_of,
-    metrics_of,
-    set_ignored,
-)
+from .ignored_labels import heads_of, metrics_of, set_ignored
 from .report import Finding, counted, lines
 from .samples import check_samples
 
@@ -116,14 +111,9 @@ def accept_ignored(cfg: Config, mode: str, dataset: Dataset) -> None:
         cfg: of a segmentor.
         mode: 'train' or 'val'.
         dataset: of the mode.
-
-    Raises:
-        UsageError: a loss would fail at a label that reaches it.
     """
     if mode == 'train':
-        model = MODELS.build(cfg.model)
-        set_ignored(dataset, heads_of(model))
-        check_ignored_labels(model, dataset, cfg.train_dataloader.batch_size)
+        set_ignored(dataset, heads_of(MODELS.build(cfg.model)))
     else:
         evaluator = Evaluator(cfg[f'{mode}_evaluator'])
         set_ignored(dataset, metrics_of(evaluator, mode))

@@ -120,9 +120,9 @@ class FaultTolerantPipeline(Compose):
         beyond = {*labels.unique().tolist()} - self.ignore
         if self.classes and max(beyond, default=0) >= self.classes:
             raise MismatchError(
-                f'{info["seg_map_path"]} has the label {max(beyond)}, but '
-                f'there are {self.classes} classes (0 to {self.classes - 1}) '
-                f'and {self.ignored_by}'
+                f'{info["seg_map_path"]} has the label {max(beyond)} after '
+                f'its transforms, but there are {self.classes} classes (0 to '
+                f'{self.classes - 1}) and {self.ignored_by}'
             )
 
     def refuse(self, error: SampleError) -> None:

@@ -163,7 +163,8 @@ def rotated(part: Any, found: list[tuple[str, str, int]]) -> Iterator[Finding]:
 def kept_randomness() -> Iterator[None]:
     """Restore the random states of python, numpy and torch at the end."""
     states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=gpus):
         try:
             yield
         finally:

@@ -7,6 +7,7 @@ from .deterministic_hook import DeterministicHook
 from .first_score_hook import FirstScoreHook
 from .nonfinite_hook import NonFiniteHook
 from .preemption_hook import PreemptionHook
+from .sanity_check_hook import SanityCheckHook
 from .seed_hook import SeedHook
 from .skipped_samples_hook import SkippedSamplesHook
 
@@ -18,6 +19,7 @@ __all__ = [
     'FirstScoreHook',
     'NonFiniteHook',
     'PreemptionHook',
+    'SanityCheckHook',
     'SeedHook',
     'SkippedSamplesHook',
 ]

@@ -212,9 +212,9 @@ def plant_in(runner, faults, passed):
     plain = runner.call_hook
 
     def call_hook(self, name, **kwargs):
-        passed[name] = passed.get(name, 0) + 1
+        passed[name] = passed.get(name, 0) + bool(self.hooks)  # not a trial
         for place, count, fault in faults:
-            if (place, count) == (name, passed[name]):
+            if self.hooks and (place, count) == (name, passed[name]):
                 FAULTS[fault]()
         plain(self, name, **kwargs)
 

@@ -180,7 +180,7 @@ def two_sets(**second):
 
 
 CONFIGS = [
-    (SEGMENTOR, fewer_channels, 'a training pass|the validation of 2 batches'),
+    (SEGMENTOR, fewer_channels, r'scale_heads.3.0.conv, .* \(1, 64, 2, 2\)'),
     (SEGMENTOR, absent_map, 'IndexError: tuple index out of range'),
     (
         SEGMENTOR,
@@ -196,7 +196,7 @@ CONFIGS = [
     ),
     (SEGMENTOR, images_of_two_sizes, 'a training pass fails'),
     (RETINANET, neck_of_other_maps, r'model.neck.lateral_convs.2.conv'),
-    (RETINANET, metric_without_file, 'CocoMetric|validation'),
+    (RETINANET, metric_without_file, 'batches fails in CocoMetric: Assertion'),
     (
         RETINANET,
         file('other_ids'),

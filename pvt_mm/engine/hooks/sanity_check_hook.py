@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -246,11 +247,16 @@ def explained(what: str, model: nn.Module) -> Iterator[None]:
 
 
 def place(error: Exception, model: nn.Module) -> str:
-    """' in NAME, a CLASS that gets SHAPES', of the innermost module."""
+    """' in NAME, a CLASS that gets SHAPES', of the innermost module.
+
+    Of a metric: ' in CLASS'.
+    """
     names = {module: name for name, module in model.named_modules() if name}
     found = ''
     for frame, _ in traceback.walk_tb(error.__traceback__):
         module = frame.f_locals.get('self')
+        if isinstance(module, BaseMetric):
+            found = f' in {type(module).__name__}'
         if not isinstance(module, nn.Module) or module not in names:
             continue
         given = shapes(frame.f_locals.get('args', ()))

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from mmengine.fileio import LocalBackend, register_backend
@@ -36,7 +37,7 @@ class AtomicBackend(LocalBackend):
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A file beside ``path`` to write; it takes its place if all went well."""
-    part = path.with_name(path.name + '.part')
+    part = path.with_name(f'{path.name}.{uuid4().hex[:8]}.part')
     try:
         yield part
         with open(part, 'r+b') as file:

@@ -32,6 +32,7 @@ from .run_config import (
 )
 from .run_hooks import add_run_hooks
 from .runner import FaultTolerantRunner
+from .work_dir import lock_work_dir
 
 
 def train_parser() -> argparse.ArgumentParser:
@@ -145,6 +146,7 @@ def train(argv: Sequence[str] | None = None) -> None:
         runner_class = FSDPRunner
 
     # 4. The model, data sets and optimizer, as mmengine builds them.
+    call_in_first(lock_work_dir, cfg.work_dir)
     with building(cfg, args.config):
         try:
             runner = runner_class.from_cfg(cfg)

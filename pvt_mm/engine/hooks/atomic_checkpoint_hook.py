@@ -12,9 +12,10 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
 from ...checkpoints.atomic import AtomicBackend
-from ...compat import has_train_loop, val_interval
+from ...compat import has_train_loop, is_resuming, val_interval
 from ...errors import UsageError
 from ..train_loops import by_epoch
+from ..work_dir import move_earlier_checkpoints
 from .resume_hook import early_stopping, flat, needs_scores
 
 LAST = 'last_checkpoint'  # mmengine's name
@@ -25,8 +26,9 @@ EVALUATED = 'last_evaluation'  # epoch or iteration that has its score
 class AtomicCheckpointHook(CheckpointHook):
     """CheckpointHook that removes old files after the new one is complete.
 
-    It also saves when a run is stopped, and repeats an evaluation that the
-    previous run did not finish.
+    It also saves when a run is stopped, repeats an evaluation that the
+    previous run did not finish, and moves the checkpoints of an earlier run
+    out of its way.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -39,8 +41,9 @@ class AtomicCheckpointHook(CheckpointHook):
         super().before_train(runner)
         info = runner.message_hub.runtime_info
         self.last_ckpt = info.get('last_ckpt')
+        self.first = not is_resuming(runner) and '://' not in self.out_dir
         if is_main_process():
-            for part in Path(self.out_dir).glob('*.pth.part'):
+            for part in Path(self.out_dir).glob('*.part'):
                 part.unlink()
         if runner.iter and self.misses_evaluation(runner):
             print_log('The last evaluation is done again.', 'current')
@@ -95,6 +98,16 @@ class AtomicCheckpointHook(CheckpointHook):
         hub.update_info('stop_ckpt', path)
         self.write(runner, path, dict(epoch=runner.epoch, iter=iterations))
 
+    def make_way(self, runner) -> None:
+        """Before the first file of a new run, move those of an earlier one."""
+        if self.first and is_main_process():
+            move_earlier_checkpoints(
+                runner.work_dir, self.out_dir, self.filename_tmpl
+            )
+            evaluated = runner.message_hub.runtime_info.get(EVALUATED, -1)
+            note(runner, EVALUATED, str(evaluated))
+        self.first = False
+
     def write(self, runner, path: str, meta: dict) -> None:
         """Write a checkpoint, and its name to ``last_checkpoint``.
 
@@ -106,6 +119,7 @@ class AtomicCheckpointHook(CheckpointHook):
         Raises:
             UsageError: it cannot be written; the old files stay.
         """
+        self.make_way(runner)
         before, self.last_ckpt = self.last_ckpt, path
         runner.message_hub.update_info('last_ckpt', path)
         runner.message_hub.update_info('saved_iter', meta['iter'])
@@ -144,6 +158,7 @@ class AtomicCheckpointHook(CheckpointHook):
         """Save if it is the best, then remove the one that was."""
         if not self.save_best:
             return
+        self.make_way(runner)
         single = len(self.key_indicators) == 1
         paths = vars(self) if single else self.best_ckpt_path_dict
         names = ['best_ckpt_path'] if single else self.key_indicators

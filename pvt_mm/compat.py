@@ -425,3 +425,43 @@ def checkpoint_reading(*more: type) -> Iterator[None]:
         [item for item in wanted if item not in there]
     ):
         yield
+
+
+def plain_pickle_names() -> dict[tuple[str, str], Any]:
+    """What a pickle of tensors and arrays calls, by module and name.
+
+    torch and numpy give these private functions to pickle. torch's reads the
+    bytes of a tensor as a pickle of its own: here as weights only.
+    """
+    import codecs
+    import collections
+    import io
+
+    import numpy as np
+    import torch
+
+    def load_from_bytes(content: bytes) -> Any:
+        return torch.load(io.BytesIO(content), weights_only=True)
+
+    names = {
+        ('collections', 'OrderedDict'): collections.OrderedDict,
+        ('builtins', 'set'): set,
+        ('__builtin__', 'set'): set,  # protocol 2, which mmengine writes
+        ('_codecs', 'encode'): codecs.encode,  # bytes in it
+        ('torch', 'Size'): torch.Size,
+        ('torch', 'device'): torch.device,
+        ('torch._utils', '_rebuild_tensor_v2'): (
+            torch._utils._rebuild_tensor_v2
+        ),
+        ('torch.storage', '_load_from_bytes'): load_from_bytes,
+        ('numpy', 'ndarray'): np.ndarray,
+        ('numpy', 'dtype'): np.dtype,
+    }
+    multiarray = getattr(np, '_core', None) or np.core  # numpy 2, 1
+    for home in ('numpy.core', 'numpy._core'):
+        for name in ('_reconstruct', 'scalar'):
+            found = getattr(multiarray.multiarray, name)
+            names[f'{home}.multiarray', name] = found
+        found = getattr(multiarray.numeric, '_frombuffer', None)
+        names[f'{home}.numeric', '_frombuffer'] = found
+    return names

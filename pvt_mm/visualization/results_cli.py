@@ -1,7 +1,6 @@
 """``pvt_mm analyze-results``: scores per class and the confusion matrix."""
 
 import argparse
-import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.fileio import load
 from mmengine.registry import DATASETS
 
+from ..checkpoints.plain_pickle import read_plain_pickle
 from ..config.arguments import add_cfg_options, command_parser, share
 from ..config.build_errors import building
 from ..config.data_files import check_paths
@@ -135,18 +134,13 @@ def read_predictions(path: Path, scope: str) -> Any:
                 '--out FOLDER keeps'
             )
         return path
-    try:
-        found = load(path, file_format='pkl')
-        if all(r.keys() >= KEYS for r in found):
-            return found
-        why = 'it holds something else'
-    except (
-        *(OSError, EOFError, AttributeError, TypeError),
-        pickle.UnpicklingError,
-    ) as error:
-        why = str(error)
+    found = read_plain_pickle(path)
+    if isinstance(found, list) and all(
+        isinstance(each, dict) and each.keys() >= KEYS for each in found
+    ):
+        return found
     raise UsageError(
-        f'{path} holds no predictions of tools/test.py --out FILE.pkl ({why})'
+        f'{path} holds no predictions of tools/test.py --out FILE.pkl'
     )
 
 

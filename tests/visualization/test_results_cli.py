@@ -137,9 +137,9 @@ def test_predictions_that_are_none_are_one_sentence(configs, tmp_path, capsys):
     foreign['pred_instances'] = found([], [], [])
     dump([foreign], tmp_path / 'foreign.pkl')
     for kind, name, text in (
-        ('det', 'no.pkl', 'no.pkl holds no predictions'),
-        ('det', 'text.pkl', 'text.pkl holds no predictions'),
-        ('det', 'other.pkl', 'it holds something else'),
+        ('det', 'no.pkl', 'no.pkl cannot be read: No such file'),
+        ('det', 'text.pkl', 'text.pkl is no pickle of tensors and plain'),
+        ('det', 'other.pkl', 'other.pkl holds no predictions of'),
         ('det', 'foreign.pkl', 'an image 99 that the test data set'),
         ('seg', 'text.pkl', 'is no folder: give the label maps'),
     ):

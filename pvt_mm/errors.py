@@ -3,14 +3,29 @@
 import signal
 
 
+def printable(text: str) -> str:
+    """A text whose control characters are written as escapes.
+
+    Names in data files could otherwise begin a line of their own in a
+    terminal or a log, or move its cursor.
+    """
+    return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class UsageError(ValueError):
     """What the user gave cannot be used; the message says what to do.
+
+    Args:
+        message: one line; see :func:`printable`.
 
     Attributes:
         shared: whether other processes of the run may raise it as well.
     """
 
     shared = True
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class CheckpointError(UsageError):

@@ -39,7 +39,7 @@ COMMANDS = {
     ),
     'export': ('export.cli:main', 'write a model as ONNX or .pt2'),
     'check-dataset': (
-        'datasets.checks.cli:main',
+        'visualization.dataset_cli:main',
         'find what is wrong with a data set',
     ),
     'browse-dataset': (

@@ -1,10 +1,11 @@
 """Find the files and folders that the data sets of a config read."""
 
-import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
 from mmengine.config import Config
 
 from ..errors import UsageError
@@ -42,6 +43,16 @@ EMPTY = (
     'metainfo.classes with the names in the annotation file, or for label '
     'maps img_suffix with the names of the images'
 )
+# First bytes of what is no JSON in UTF-8 -> what it is.
+STARTS = {
+    b'\xef\xbb\xbf': 'begins with a byte order mark: save it as UTF-8 without',
+    b'\xff\xfe': 'is in UTF-16: convert it to UTF-8',
+    b'\xfe\xff': 'is in UTF-16: convert it to UTF-8',
+    b'\x1f\x8b': 'is compressed (gzip): unpack it',
+    b'PK': 'is a zip archive: unpack it',
+    b'<': 'is a web page or XML, not JSON: was it downloaded from its page?',
+    b'version https://git-lfs': 'is a pointer of Git LFS: run git lfs pull',
+}
 DEMO = 'to see a model learn from synthetic images first: make train'
 
 
@@ -116,21 +127,54 @@ def check_json_files(cfg: Config) -> None:
         for dataset in dataset_configs(loader.get('dataset') or {}):
             for path in paths_of(dataset):
                 if path.endswith('.json') and os.path.isfile(path):
-                    read_json(path)
+                    read_json(path, msgspec.Raw)
 
 
-def read_json(path: str) -> Any:
+def read_json(path: str, kind: Any = Any) -> Any:
     """The content of a JSON file.
 
+    Args:
+        path: the file.
+        kind: as msgspec takes it; Any gives dicts and lists.
+
     Raises:
-        UsageError: it cannot be read, or does not hold JSON.
+        UsageError: it cannot be read, or is not JSON in UTF-8.
+        msgspec.ValidationError: it is of another kind.
     """
     try:
-        with open(path) as file:
-            return json.load(file)
+        with open(path, 'rb') as file:
+            content = file.read()
+        for start, what in STARTS.items():
+            if content.startswith(start):
+                raise UsageError(f'{path} {what}')
+        content.decode()  # msgspec does not look at what it skips
+        return msgspec.json.decode(content, type=kind)
     except OSError as error:
         raise UsageError(f'{path} cannot be read: {error.strerror}') from error
-    except ValueError as error:
+    except UnicodeDecodeError as error:
         raise UsageError(
-            f'{path} is not JSON ({error}): was its download cut short?'
+            f'{path} is not in UTF-8 (byte {error.start}): convert it to UTF-8'
         ) from error
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError as error:
+        raise UsageError(
+            f'{path} is not JSON: {json_error(content, str(error))}'
+        ) from error
+
+
+def json_error(content: bytes, said: str) -> str:
+    """What is wrong with a text that is no JSON, and after what.
+
+    Args:
+        content: the text.
+        said: msgspec's message.
+    """
+    found = re.search(r'(?:malformed: )?(.*) \(byte (\d+)\)', said)
+    if not found:
+        return f'{said}: was its download cut short?'
+    place = int(found[2])
+    if content[place : place + 1] in (b'N', b'I'):
+        found = ['', 'JSON has no NaN and no Infinity']
+    before = content[max(0, place - 60) : place + 10].decode(errors='ignore')
+    return f'{found[1].split("malformed: ")[-1]} (byte {place}: ...{before})'

@@ -83,7 +83,8 @@ def read_records(file: Path) -> list[dict]:
 class ImageFolder(BaseDataset):
     """A folder of images per class, as ImageNet is usually unpacked.
 
-    The classes are the names of the folders in alphabetical order.
+    The classes are the names of the folders in alphabetical order; hidden
+    folders and files (.NAME) are left out.
 
     Args:
         kwargs: see mmengine's BaseDataset; data_prefix.img_path is the
@@ -97,12 +98,12 @@ class ImageFolder(BaseDataset):
             UsageError: no class has an image.
         """
         root = Path(self.data_prefix['img_path'])
-        folders = sorted(path for path in root.iterdir() if path.is_dir())
+        folders = [path for path in visible(root) if path.is_dir()]
         self._metainfo['classes'] = tuple(path.name for path in folders)
         items = [
             {'img_path': str(file), 'gt_label': label}
             for label, folder in enumerate(folders)
-            for file in sorted(folder.iterdir())
+            for file in visible(folder)
             if file.suffix.lower() in IMAGES
         ]
         if not items:
@@ -111,3 +112,8 @@ class ImageFolder(BaseDataset):
                 'n01440764/n01440764_18.JPEG'
             )
         return items
+
+
+def visible(folder: Path) -> list[Path]:
+    """What is in a folder and not hidden, in alphabetical order."""
+    return sorted(p for p in folder.iterdir() if not p.name.startswith('.'))

@@ -8,7 +8,6 @@ from copy import deepcopy
 from mmengine.config import Config, ConfigDict
 
 from ..checkpoints import check_fit, locate
-from ..compat import annotations_given
 from ..config.arguments import command_parser
 from ..config.build_errors import building
 from ..config.data_files import check_paths
@@ -69,10 +68,9 @@ def test(argv: Sequence[str] | None = None) -> None:
     start_processes(cfg, args.launcher, changes.remarks)
     changes.note('processes')
     check_paths(cfg, ('test',))
-    contents: dict = {}  # annotation files that the check has read
     if not args.no_data_check:
-        call_in_first(check_annotations, cfg, ('test',), contents)
-    with building(cfg, args.config), annotations_given(contents):
+        call_in_first(check_annotations, cfg, ('test',))
+    with building(cfg, args.config):
         try:
             runner = FaultTolerantRunner.from_cfg(cfg)
         finally:

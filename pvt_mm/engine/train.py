@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from mmengine.dist import get_world_size
 
 from ..checkpoints import check_fit
-from ..compat import annotations_given
 from ..config.arguments import command_parser
 from ..config.build_errors import building
 from ..config.data_files import check_paths
@@ -130,9 +129,8 @@ def train(argv: Sequence[str] | None = None) -> None:
     modes = ('train', 'val') if cfg.get('val_cfg') else ('train',)
     check_paths(cfg, modes)
     check_weights(cfg)
-    contents: dict = {}  # annotation files that the check has read
     if not args.no_data_check:
-        call_in_first(check_annotations, cfg, modes, contents)
+        call_in_first(check_annotations, cfg, modes)
 
     # 3. The total batch that the processes make together.
     fit_batch(cfg, get_world_size(), args.batch, changes.remarks)
@@ -152,7 +150,7 @@ def train(argv: Sequence[str] | None = None) -> None:
             runner = runner_class.from_cfg(cfg)
         finally:
             changes.log()
-    with building(cfg, args.config), annotations_given(contents):
+    with building(cfg, args.config):
         loops = {mode: getattr(runner, f'{mode}_loop') for mode in modes}
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     check_dataset(cfg, loops['train'].dataloader.dataset)

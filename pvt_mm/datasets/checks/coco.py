@@ -4,120 +4,120 @@ docs/data_check.md has a row for each case: what mmdet 3.3 and pycocotools do
 with it, and the message.
 """
 
-import contextlib
-import math
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
+import msgspec
 import numpy as np
 
-from .masks import check_mask
-from .report import Finding, Use, error, name, note
+from .coco_format import (
+    Annotation,
+    Category,
+    Content,
+    Image,
+    RunLengths,
+    read_mask,
+    say,
+)
+from .report import Finding, Use, counted, error, some, warning
 
-LISTS = ('images', 'annotations', 'categories')
-NEEDED = {
-    'images': {'id', 'file_name', 'height', 'width'},
-    'annotations': {'id', 'image_id', 'category_id', 'bbox', 'area'},
-    'categories': {'id', 'name'},
-}
-# A key that only another task's annotations have, and that task.
-OTHERS = {'segments_info': 'panoptic segmentation', 'caption': 'captions'}
+CORNERS = 6  # numbers of a triangle
+CORNERS_IF = 0.25  # boxes look like corners if this share reaches beyond
 
 
-def check_coco(content: Any, use: Use) -> Iterator[Finding]:
-    """Findings on the content of an annotation file.
+def check_coco(content: Content, use: Use) -> Iterator[Finding]:
+    """Findings on the content of an annotation file, one of each kind.
 
     Args:
-        content: what the JSON file holds.
+        content: what the file holds; its types are right.
         use: what the run does with the file.
     """
-    found = list(check_form(content, use))
-    yield from found
-    if any(finding.error for finding in found):
-        return  # what follows reads these keys
     yield from check_ids(content, use)
-    yield from check_categories(content['categories'], use)
-    images = {image['id']: image for image in content['images']}
-    ids = {c['id'] for c in content['categories'] if c['name'] in use.classes}
+    yield from check_categories(content.categories, use)
+    images = {image.id: image for image in content.images}
+    ids = {c.id for c in content.categories if c.name in use.classes}
     used = [
         a
-        for a in content['annotations']
-        if a['category_id'] in ids and a['image_id'] in images
+        for a in content.annotations
+        if a.category_id in ids and a.image_id in images
     ]
     if not used:
         yield error(
             'no objects', f'{use.path} has no annotation of any class of use'
         )
-    yield from check_boxes(used, images, use)
-    if use.masks:
-        for a in used:
-            yield from check_mask(a, images[a['image_id']], use)
-
-
-def check_form(content: Any, use: Use) -> Iterator[Finding]:
-    """Findings on missing lists and keys, and on sizes of images."""
-    lists = content if isinstance(content, Mapping) else {}
-    absent = [k for k in LISTS if not isinstance(lists.get(k), list)]
-    if absent:
-        text = f'{use.path} has no list of {" and of ".join(absent)}'
-        yield error('lists', f'{text}: is it of another task?')
         return
-    first = next(iter(content['annotations']), None)
-    for key, task in OTHERS.items():
-        if isinstance(first, Mapping) and key in first:
-            yield error(
-                'task',
-                f'{use.path} is an annotation file for {task}: give one of '
-                'object detection (COCO: instances_*.json)',
-            )
-            return
-    for part in LISTS:
-        needed = NEEDED[part]
-        if use.scored and part == 'annotations':
-            needed = needed | {'iscrowd'}  # pycocotools asks for it
-        for place, entry in enumerate(content[part]):
-            if not isinstance(entry, Mapping) or not needed <= entry.keys():
-                keys = needed - set(entry or ())
-                yield error(
-                    f'{part} without keys that are needed',
-                    f'{use.path}: {part}[{place}] has no '
-                    + ' and no '.join(sorted(keys)),
-                )
-    for image in content['images']:
-        size = [image.get('height', 1), image.get('width', 1)]
-        if not all(isinstance(n, int) and n > 0 for n in size):
-            yield error(
-                'image sizes',
-                f'{use.path}: image {image.get("id")} has height {size[0]} '
-                f'and width {size[1]}',
-            )
+    yield from check_boxes(used, images, use)
+    objects = [a for a in used if not a.iscrowd]
+    if not objects:
+        text = f'all {len(used):,} objects are crowd: {nothing_left(use)}'
+        yield error('crowd', f'{use.path}: {text}')
+    if use.scored:
+        yield from check_scored_ids(objects, use)
+    if use.masks:
+        yield from some(
+            fault for a in used if (fault := check_mask(a, images, use))
+        )
 
 
-def check_ids(content: Mapping, use: Use) -> Iterator[Finding]:
+def nothing_left(use: Use) -> str:
+    """What a run cannot do without objects."""
+    return f'nothing is left to {"score" if use.scored else "learn from"}'
+
+
+def check_ids(content: Content, use: Use) -> Iterator[Finding]:
     """Findings on ids that occur twice, and references to absent ids."""
-    for part in LISTS:
-        for number in repeated(entry['id'] for entry in content[part]):
+    for part, entries in content._asdict().items():
+        if twice := repeated(entry.id for entry in entries):
+            more = f' ({counted(len(twice), "id")} like this)'
             yield error(
                 f'{part} with the same id',
-                f'{use.path}: {part} have the id {number} more than once',
+                f'{use.path}: {part} have the id {twice[0]} more than once'
+                + (more if twice[1:] else ''),
             )
-    images = {image['id'] for image in content['images']}
-    classes = {category['id'] for category in content['categories']}
-    for a in content['annotations']:
-        for key, known in (('image_id', images), ('category_id', classes)):
-            if a[key] not in known:
-                yield note(
-                    f'annotations with an unknown {key}',
-                    f'{use.path}: annotation {a["id"]} has the {key} '
-                    f'{a[key]}, which the file does not describe; it is '
-                    'left out',
-                )
+    if twice := repeated(image.file_name for image in content.images):
+        same = [i.id for i in content.images if i.file_name == twice[0]]
+        yield warning(
+            'images that are listed twice',
+            f'{use.path}: {twice[0]} is listed under the ids '
+            f'{" and ".join(map(str, same))} ({counted(len(twice), "file")} '
+            'like this): each is an image of its own for training and score',
+        )
+    for key, part in (
+        ('image_id', content.images),
+        ('category_id', content.categories),
+    ):
+        known = {entry.id for entry in part}
+        yield from some(
+            warning(
+                f'annotations with an unknown {key}',
+                f'{use.path}: annotation {a.id} has the {key} '
+                f'{getattr(a, key)}, which the file does not describe; it is '
+                'left out',
+            )
+            for a in content.annotations
+            if getattr(a, key) not in known
+        )
 
 
-def check_categories(categories: list, use: Use) -> Iterator[Finding]:
+def check_scored_ids(objects: list[Annotation], use: Use) -> Iterator[Finding]:
+    """Findings on ids that pycocotools stores as numbers, 0 for no match."""
+    wrong = [a for a in objects if isinstance(a.id, str) or not a.id]
+    if wrong:
+        kind = 'a text' if isinstance(wrong[0].id, str) else '0'
+        yield error(
+            'annotation ids',
+            f'{use.path}: the id of an annotation of image '
+            f'{wrong[0].image_id} is {kind}, and pycocotools would count its '
+            'object as missed, or stop: number the annotations from 1',
+        )
+
+
+def check_categories(
+    categories: list[Category], use: Use
+) -> Iterator[Finding]:
     """Findings on class names: missing, repeated or in another order."""
-    names = [c['name'] for c in categories if c['name'] in use.classes]
+    names = [c.name for c in categories if c.name in use.classes]
     absent = [name for name in use.classes if name not in names]
     if absent:
         some = ', '.join(absent[:5]) + (', ...' if absent[5:] else '')
@@ -143,67 +143,107 @@ def check_categories(categories: list, use: Use) -> Iterator[Finding]:
 
 
 def check_boxes(
-    annotations: list, images: Mapping, use: Use
+    objects: list[Annotation], images: dict, use: Use
 ) -> Iterator[Finding]:
-    """Findings on boxes that are no boxes, or do not fit their image.
+    """Findings on boxes that do not fit their image.
 
     Args:
-        annotations: with a bbox (x, y, width, height) in pixels each.
+        objects: at least one.
         images: id -> entry of the list of images.
         use: what the run does with the file.
     """
-    boxes = np.array([])
-    with contextlib.suppress(ValueError):  # of boxes of several lengths
-        boxes = np.array([a['bbox'] for a in annotations])
-    fine = annotations
-    if (
-        boxes.shape[1:] != (4,)
-        or boxes.dtype.kind not in 'if'
-        or not np.isfinite(boxes).all()
-    ):
-        fine = [a for a in annotations if is_box(a['bbox'])]
-        boxes = np.array([a['bbox'] for a in fine])
-        for a in annotations:
-            if not is_box(a['bbox']):
-                yield error(
-                    'boxes that are not four finite numbers',
-                    f'{use.path}: {name(a)} has the bbox {a["bbox"]}, which '
-                    'is not four finite numbers',
-                )
-    if not fine:
-        return
-    sizes = [images[a['image_id']] for a in fine]
-    limits = np.array([(s['width'], s['height']) for s in sizes])
-    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
-    flat = (boxes[:, 2:] < 1).any(1)
+    boxes = np.array([a.bbox for a in objects])
+    entries = [images[a.image_id] for a in objects]
+    limits = np.array([(entry.width, entry.height) for entry in entries])
+    low, size, high = boxes[:, :2], boxes[:, 2:], boxes[:, :2] + boxes[:, 2:]
+    flat = (size < 1).any(1) | (np.array([a.area for a in objects]) <= 0)
     outside = ~flat & ((high <= 0) | (low >= limits)).any(1)
     beyond = ~flat & ~outside & ((low < -1) | (high > limits + 1)).any(1)
     lost = (
-        'an object that nothing can find'
+        'pycocotools scores them, and nothing can find them'
         if use.scored
-        else 'it is left out of training'
+        else 'they are left out of training'
     )
-    for where, kind, end in (
-        (flat, 'boxes without area', f'has no area; {lost}'),
-        (outside, 'boxes outside their image', f'is outside; {lost}'),
-        (beyond, 'boxes that reach beyond', 'reaches beyond; it is cut'),
+    if (flat | outside).all():
+        looks = (
+            ': they look like fractions of the image, and COCO wants pixels'
+            if (boxes <= 1).all()
+            else ''
+        )
+        yield error(
+            'boxes',
+            f'{use.path}: no box has an area of a pixel inside its image, so '
+            f'{nothing_left(use)}{looks}; for example {objects[0]} has the '
+            f'bbox {list(objects[0].bbox)}',
+        )
+        return
+    cut = 'training cuts them'
+    corners = (size > low) & (size <= limits + 1)
+    if beyond.mean() > CORNERS_IF and corners.all():
+        cut = 'all look like two corners, and COCO wants x, y, width, height'
+    for where, what, end in (
+        (flat, 'have no area', lost),
+        (outside, 'are outside their image', lost),
+        (beyond, 'reach beyond their image', cut),
     ):
-        for place in np.flatnonzero(where):
-            a, (width, height) = fine[place], limits[place]
-            yield note(
-                kind,
-                f'{use.path}: {name(a)} of {width}x{height} pixels has the '
-                f'bbox {a["bbox"]}, which {end}',
+        if where.any():
+            a, limit = objects[where.argmax()], limits[where.argmax()]
+            yield warning(
+                f'boxes that {what}',
+                f'{use.path}: {where.sum():,} of {len(boxes):,} boxes {what}; '
+                f'{end}; for example {a} of {limit[0]}x{limit[1]} pixels has '
+                f'the bbox {list(a.bbox)} and the area {a.area:g}',
             )
 
 
-def is_box(box: Any) -> bool:
-    """Whether a value is four finite numbers."""
-    return (
-        isinstance(box, list)
-        and len(box) == 4
-        and all(isinstance(v, int | float) and math.isfinite(v) for v in box)
+def check_mask(
+    a: Annotation, images: dict[object, Image], use: Use
+) -> Finding | None:
+    """What is wrong with the segmentation of an annotation, if anything.
+
+    Args:
+        a: the annotation.
+        images: id -> entry of the list of images.
+        use: what the run does with the file.
+    """
+    what = f'{use.path}: {a}'
+    try:
+        mask = read_mask(a.segmentation)
+    except msgspec.ValidationError as wrong:
+        text = say(wrong, json.loads(bytes(a.segmentation)))
+        return error(
+            'segmentations of no known form',
+            f'{what} has a segmentation that is not a list of polygons or an '
+            f'object with size and counts: {text}',
+        )
+    if isinstance(mask, RunLengths):
+        image = images[a.image_id]
+        text = wrong_run_lengths(mask, (image.height, image.width))
+        return error('wrong run lengths', f'{what} {text}') if text else None
+    if not mask:
+        text = f'{what} has no segmentation, which this model learns from'
+        return error('annotations without segmentation', text)
+    short = [p for p in mask if len(p) < CORNERS or len(p) % 2]
+    if not short:
+        return None
+    text = f'{what} has a polygon of {len(short[0]) / 2:g} points; ' + (
+        'pycocotools cannot evaluate it'
+        if use.scored
+        else 'it is left out of training'
     )
+    return Finding('polygons of less than three points', use.scored, text)
+
+
+def wrong_run_lengths(mask: RunLengths, size: tuple[int, int]) -> str:
+    """What is wrong with run lengths for an image of (height, width)."""
+    if mask.size != size:
+        return f'has run lengths of size {mask.size}, not {size}'
+    if isinstance(mask.counts, list) and sum(mask.counts) != size[0] * size[1]:
+        return (
+            f'has run lengths of {sum(mask.counts)} pixels in all, not of '
+            f'{size}'
+        )
+    return ''
 
 
 def repeated(values: Iterable) -> list:

@@ -21,7 +21,7 @@ from mmengine.structures import BaseDataElement
 
 from ...compat import INNER_DATASETS
 from ...errors import SampleError
-from .files import by, of_size, orientation, problem
+from .files import by, header, of_size, problem
 
 IN_A_ROW = 10  # then the disk is gone, or the pipeline does not fit the data
 # A file that a data set may name for a sample -> the key it is loaded under.
@@ -272,7 +272,7 @@ def other_size(path: str, read: tuple, written: tuple) -> str:
         written: (H, W) of the annotation.
     """
     said = f'{path} is {by(read)}, but its annotation says {by(written)}'
-    exif = orientation(path)
+    exif = header(path)[0]
     if exif == 1 or read != written[::-1]:
         return said
     return (

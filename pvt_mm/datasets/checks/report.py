@@ -1,8 +1,8 @@
 """The findings of the data checks, and how they are printed."""
 
 import math
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 # This share of the images may be unreadable; training skips them.
@@ -39,19 +39,29 @@ class Use(NamedTuple):
     scored: bool
 
 
-def name(annotation: Mapping) -> str:
-    """An annotation of COCO's format, as messages name it."""
-    return f'annotation {annotation["id"]} of image {annotation["image_id"]}'
-
-
 def error(kind: str, text: str) -> Finding:
     """A finding that must be fixed before a run."""
     return Finding(kind, True, text)
 
 
-def note(kind: str, text: str) -> Finding:
+def warning(kind: str, text: str) -> Finding:
     """A finding that a run can cope with."""
     return Finding(kind, False, text)
+
+
+def some(findings: Iterable[Finding]) -> list[Finding]:
+    """The first finding of each kind, with the number of the others."""
+    first: dict[str, Finding] = {}
+    counts: Counter[str] = Counter()
+    for finding in findings:
+        first.setdefault(finding.kind, finding)
+        counts[finding.kind] += 1
+    return [
+        one
+        if counts[kind] == 1
+        else one._replace(text=f'{one.text}; {counts[kind]:,} {kind} in all')
+        for kind, one in first.items()
+    ]
 
 
 def counted(number: int, noun: str) -> str:
@@ -75,7 +85,7 @@ def lines(findings: Iterable[Finding], each: int) -> Iterator[str]:
     for finding in findings:
         kinds[not finding.error, finding.kind].append(finding.text)
     for (harmless, kind), texts in sorted(kinds.items()):
-        label = 'note' if harmless else 'error'
+        label = 'warning' if harmless else 'error'
         yield from (f'{label}: {text}' for text in texts[:each])
         if len(texts) > each:
             yield f'{label}: {len(texts) - each:,} more: {kind}'

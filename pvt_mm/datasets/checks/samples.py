@@ -4,20 +4,39 @@ import os
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from mmcv.transforms import LoadAnnotations
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import SampleError
 from .fault_tolerant_pipeline import FILES, FaultTolerantPipeline, inner
-from .files import missing, orientation, too_deep
-from .report import Finding, allowed, error, note
+from .files import absent, header, too_deep
+from .report import Finding, allowed, error, warning
 
 
-class Faults(Dataset):
-    """A data set of faults: (sentence or '', image path, EXIF orientation).
+class Look(NamedTuple):
+    """What was seen of a sample.
+
+    Attributes:
+        path: of its image; '' if it has none.
+        fault: why it cannot be used; '' if it can.
+        exif: the EXIF orientation.
+        size: (H, W) of the file.
+        pixels: how many have each label (256,); None without a label map.
+    """
+
+    path: str
+    fault: str = ''
+    exif: int = 1
+    size: tuple[int, int] | None = None
+    pixels: np.ndarray | None = None
+
+
+class Looks(Dataset):
+    """A data set of looks at samples.
 
     Args:
         part: a data set with a FaultTolerantPipeline.
@@ -30,73 +49,92 @@ class Faults(Dataset):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, place: int) -> tuple[str, str, int]:
+    def __getitem__(self, place: int) -> Look:
         data = self.part.get_data_info(self.indices[place])
         path = data.get('img_path') or ''
-        exif = orientation(path) if path else 1
+        exif, size = header(path)
         maps = data.get('seg_map_path')
+        given = {**data, 'seg_fields': []}
         try:
             self.part.pipeline.attempt(data)
         except SampleError as error:
-            return str(error), path, exif
-        return maps and too_deep(maps) or '', path, exif
+            return Look(path, str(error), exif)
+        fault = (maps and too_deep(maps)) or ''
+        return Look(path, fault, exif, size, self.pixels(given))
+
+    def pixels(self, data: dict) -> np.ndarray | None:
+        """How many pixels have each label, as mmseg loads the label map."""
+        for transform in self.part.pipeline.transforms:
+            if 'reduce_zero_label' in data and isinstance(
+                transform, LoadAnnotations
+            ):
+                labels = transform(data)['gt_seg_map']
+                return np.bincount(labels.ravel(), minlength=256)
+        return None
 
 
-def check_samples(
-    dataset: Any, *, training: bool, images: int | None, workers: int = 0
-) -> Iterator[Finding]:
-    """Findings on the samples of a data set.
+def look_at(
+    part: Any, images: int | None, workers: int, *, training: bool
+) -> tuple[list[Look], list[Finding]]:
+    """Read samples of a data set, and say what is wrong with them.
 
     Args:
-        dataset: as it was built, after :func:`make_fault_tolerant`.
-        training: training skips what it cannot use, up to a share.
-        images: how many samples of each part; None for all.
+        part: a data set with a FaultTolerantPipeline.
+        images: how many samples; None for all.
         workers: processes that read; 0 reads in this one.
-    """
-    for part in inner(dataset):
-        pipeline = getattr(part, 'pipeline', None)
-        if not isinstance(pipeline, FaultTolerantPipeline):
-            continue  # of no library: it is left as it is
-        indices = range(len(part))
-        if images is not None and images < len(part):
-            indices = random.Random(0).sample(indices, images)
-            others = set(range(len(part))) - set(indices)
-            yield from absent_files(part, others, training)
-        yield from linked_folders(part)
-        with kept_randomness():
-            loader = DataLoader(
-                Faults(part, list(indices)),
-                batch_size=None,
-                num_workers=workers,
-            )
-            found = list(loader)
-        faults = [fault for fault, _, _ in found if fault]
-        yield from unusable(faults, len(found), training)
-        yield from rotated(part, found)
-
-
-def absent_files(
-    part: Any, indices: Iterable[int], training: bool
-) -> Iterator[Finding]:
-    """Findings on images and label maps that do not exist.
-
-    Args:
-        part: a data set; of COCO's, its annotation file is checked instead.
-        indices: its samples that are not read.
         training: training skips what it cannot use, up to a share.
     """
-    if not has_label_maps(part):
-        return
-    infos = [part.get_data_info(index) for index in indices]
+    indices = list(range(len(part)))
+    found: list[Finding] = []
+    if has_label_maps(part):  # of COCO's images the annotation file tells
+        found += linked_folders(part)
+        gone, said = absent_files(part)
+        found += unusable(said, len(gone), len(part), training)
+        indices = [i for i in indices if i not in gone]
+    if images is not None and images < len(indices):
+        indices = random.Random(0).sample(indices, images)
+    with kept_randomness():
+        looks = list(
+            DataLoader(
+                Looks(part, indices), batch_size=None, num_workers=workers
+            )
+        )
+    faults = [look.fault for look in looks if look.fault]
+    found += unusable(faults, len(faults), len(looks), training)
+    found += rotated(part, looks)
+    return looks, found
+
+
+def checked_parts(dataset: Any) -> Iterator[Any]:
+    """The data sets inside wrappers whose samples can be looked at."""
+    for part in inner(dataset):  # one of no library is left as it is
+        if isinstance(getattr(part, 'pipeline', None), FaultTolerantPipeline):
+            yield part
+
+
+def absent_files(part: Any) -> tuple[set[int], list[str]]:
+    """Samples whose image or label map does not exist, and why."""
+    infos = [part.get_data_info(index) for index in range(len(part))]
+    gone: set[int] = set()
+    said: list[str] = []
     for key in FILES:
-        paths = [info[key] for info in infos if info.get(key)]
-        yield from absent(paths, training)
+        folder = part.data_prefix.get(key) or ''
+        names = [
+            path.removeprefix(os.path.join(folder, ''))
+            if path.startswith(folder)
+            else os.path.abspath(path)
+            for path in (info.get(key) for info in infos)
+            if path
+        ]
+        missing, why = absent(names, folder)
+        wanted = set(missing)
+        gone |= {i for i, name in enumerate(names) if name in wanted}
+        said += why
+    return gone, said
 
 
 def linked_folders(part: Any) -> Iterator[Finding]:
     """Findings on folders that link to another one: mmseg reads both."""
-    if not has_label_maps(part):
-        return
     infos = map(part.get_data_info, range(len(part)))
     real: dict[str, str] = {}
     for folder in sorted({os.path.dirname(i['img_path']) for i in infos}):
@@ -111,51 +149,41 @@ def linked_folders(part: Any) -> Iterator[Finding]:
 
 def has_label_maps(part: Any) -> bool:
     """Whether samples of a data set are an image and a label map each."""
-    return bool(len(part) and part.get_data_info(0).get('seg_map_path'))
-
-
-def absent(paths: list[str], training: bool) -> Iterator[Finding]:
-    """Findings on the files that do not exist."""
-    faults = [f'{path} is not there' for path in missing(paths)]
-    yield from unusable(faults, len(paths), training)
+    return bool(len(part) and 'reduce_zero_label' in part.get_data_info(0))
 
 
 def unusable(
-    faults: list[str], looked: int, training: bool
+    faults: Iterable[str], number: int, looked: int, training: bool
 ) -> Iterator[Finding]:
-    """Faults as findings: notes if training may skip that many samples.
+    """Faults as findings: warnings if training may skip that many samples.
 
     Args:
-        faults: a sentence per sample that cannot be used.
+        faults: sentences about samples that cannot be used.
+        number: how many samples they are about.
         looked: how many samples were looked at.
         training: whether it may skip any.
     """
-    if not training or len(faults) > allowed(looked):
+    if not training or number > allowed(looked):
         for fault in faults:
             yield error('samples that cannot be used', fault)
     else:
         for fault in faults:
-            yield note(
+            yield warning(
                 'samples that training skips', f'{fault}; training skips it'
             )
 
 
-def rotated(part: Any, found: list[tuple[str, str, int]]) -> Iterator[Finding]:
-    """Findings on images that their EXIF orientation rotates when read.
-
-    Args:
-        part: a data set with a FaultTolerantPipeline.
-        found: items of its :class:`Faults`.
-    """
+def rotated(part: Any, looks: Iterable[Look]) -> Iterator[Finding]:
+    """Findings on images that their EXIF orientation rotates when read."""
     kinds = [getattr(t, 'color_type', '') for t in part.pipeline.transforms]
     if not {'color', 'grayscale'} & set(kinds):
         return
-    for fault, path, exif in found:
-        if exif != 1 and not fault:
-            yield note(
+    for look in looks:
+        if look.exif != 1 and not look.fault:
+            yield warning(
                 'images that EXIF rotates',
-                f'{path} is rotated when it is read (EXIF orientation '
-                f'{exif}); its annotation must be of the rotated image',
+                f'{look.path} is rotated when it is read (EXIF orientation '
+                f'{look.exif}); its annotation must be of the rotated image',
             )
 
 

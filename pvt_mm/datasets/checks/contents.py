@@ -1,0 +1,327 @@
+"""Count what is in a data set, as a run will see it."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..classification_datasets import IMAGES
+from .fault_tolerant_pipeline import FILES
+from .files import by, listed
+from .report import Finding, counted, error, warning
+from .samples import Look, checked_parts
+
+# A key of the samples of a data set -> what its classes are counted in.
+UNITS = {
+    'reduce_zero_label': 'pixels',
+    'instances': 'objects',
+    'gt_label': 'images',
+}
+SUFFIXES = (*IMAGES, '.bmp', '.gif', '.pgm', '.ppm', '.tif', '.tiff', '.webp')
+SMALL, LARGE = 32**2, 96**2  # pixels, where COCO's kinds of objects end
+FEW = 4  # classes that are named in one line
+MOST = 0.5  # this share is most of something
+
+
+@dataclass
+class Contents:
+    """What is in a split.
+
+    Attributes:
+        split: 'train', 'val' or 'test'.
+        unit: what its classes are counted in: objects, pixels or images.
+        classes: their names.
+        images: how many there are, after the filters of the data set.
+        read: how many of them were read.
+        counts: label -> number of units.
+        images_of: label -> number of images that have any.
+        sizes: (height, width) of each image.
+        areas: of each box.
+        empty: images without any object.
+        ignored: objects that are crowd or ignored, or pixels of no class.
+        unread: folder -> images in it that the data set does not read.
+        suffixes: of the images and label maps that are read; empty if an
+            annotation file names them.
+        after: what changed the labels, for messages.
+    """
+
+    split: str
+    unit: str
+    classes: tuple[str, ...]
+    images: int = 0
+    read: int = 0
+    counts: Counter = field(default_factory=Counter)
+    images_of: Counter = field(default_factory=Counter)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)
+    empty: int = 0
+    ignored: int = 0
+    unread: dict[str, list[str]] = field(default_factory=dict)
+    suffixes: set[str] = field(default_factory=set)
+    after: str = ''
+
+    def add(self, info: Mapping) -> None:
+        """Count a sample; the pixels of label maps are counted elsewhere."""
+        if info.get('height') and info.get('width'):
+            self.sizes.append((info['height'], info['width']))
+        if self.unit == 'images':
+            self.add_units(Counter([info['gt_label']]))
+        elif self.unit == 'objects':
+            boxes = [o for o in info['instances'] if not o.get('ignore_flag')]
+            self.add_units(Counter(o['bbox_label'] for o in boxes))
+            self.empty += not boxes
+            self.ignored += len(info['instances']) - len(boxes)
+            for x1, y1, x2, y2 in (o['bbox'] for o in boxes):
+                self.areas.append((x2 - x1) * (y2 - y1))
+
+    def add_pixels(self, pixels: np.ndarray) -> None:
+        """Count a label map by its number of pixels of each label (256,)."""
+        number = len(self.classes)
+        there = {i: int(n) for i, n in enumerate(pixels[:number]) if n}
+        self.add_units(Counter(there))
+        self.ignored += int(pixels[number:].sum())
+
+    def add_units(self, counts: Counter) -> None:
+        """Count what is in an image."""
+        self.counts.update(counts)
+        self.images_of.update(counts.keys())
+
+    def share(self, number: int) -> float:
+        """A number of units as a share of all, ignored ones too."""
+        return number / max(1, self.counts.total() + self.ignored)
+
+    def box_sizes(self) -> dict[str, int]:
+        """How many boxes are small, medium and large as COCO has it."""
+        edges = [0, SMALL, LARGE, np.inf]
+        numbers = np.histogram(self.areas, edges)[0].tolist()
+        return dict(zip(('small', 'medium', 'large'), numbers, strict=True))
+
+    def image_sizes(self) -> dict[str, list[int]]:
+        """Smallest, median and largest height and width."""
+        return {
+            key: [int(f(side)) for f in (np.min, np.median, np.max)]
+            for key, side in zip(
+                ('height', 'width'), zip(*self.sizes, strict=True), strict=True
+            )
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row of the table for each class."""
+        rows = []
+        for label, name in enumerate(self.classes):
+            number = self.counts[label]
+            rows.append({'class': name, 'images': self.images_of[label]})
+            if self.unit == 'objects':
+                rows[-1]['objects'] = number
+            elif self.unit == 'pixels':
+                rows[-1]['pixels'] = round(self.share(number), 6)
+        return rows
+
+    def report(self) -> dict[str, Any]:
+        """All numbers, for JSON."""
+        found: dict[str, Any] = {
+            'images': self.images,
+            'images_read': self.read,
+            'classes': self.rows(),
+            'image_sizes': self.image_sizes() if self.sizes else {},
+            'images_not_in_the_data_set': {
+                folder: {'number': len(names), 'example': names[0]}
+                for folder, names in self.unread.items()
+            },
+        }
+        if self.unit == 'objects':
+            found['box_sizes'] = self.box_sizes()
+            found['images_without_objects'] = self.empty
+            found['ignored_objects'] = self.ignored
+        if self.unit == 'pixels':
+            found['ignored_pixels'] = round(self.share(self.ignored), 6)
+        return found
+
+    def table(self) -> Iterator[str]:
+        """All numbers, as lines for a terminal."""
+        rows = self.rows()
+        width = max((len(name) for name in self.classes), default=5)
+        yield f'{self.split}: {counted(self.images, "image")}'
+        for name, *cells in (list(rows[0]), *(row.values() for row in rows)):
+            texts = [f'{c:.2%}' if type(c) is float else f'{c}' for c in cells]
+            yield f'  {name:{width}}' + ''.join(f'{t:>10}' for t in texts)
+        yield from (f'  {line}' for line in self.facts())
+
+    def facts(self) -> Iterator[str]:
+        """The numbers that are of no class, as sentences."""
+        if self.sizes:
+            height, width = self.image_sizes().values()
+            low, middle, high = zip(height, width, strict=True)
+            yield (
+                f'image sizes: {by(low)} to {by(high)}, median {by(middle)}'
+            )
+        if self.unit == 'objects':
+            sizes = self.box_sizes().items()
+            yield 'boxes: ' + ', '.join(f'{n:,} {name}' for name, n in sizes)
+            yield (
+                f'{counted(self.empty, "image")} without objects, '
+                f'{counted(self.ignored, "object")} ignored (crowd, difficult)'
+            )
+        if self.unit == 'pixels':
+            yield f'{self.share(self.ignored):.1%} of the pixels are ignored'
+        for folder, names in self.unread.items():
+            yield (
+                f'{counted(len(names), "image")} of {folder} not in this '
+                f'split, for example {names[0]}'
+            )
+
+    def brief(self) -> Iterator[str]:
+        """The numbers in two lines, for the log of a run."""
+        common = self.counts.most_common()
+        many = len(common) > 2 * FEW
+        shown = [*common[:FEW], *common[-FEW:]] if many else common
+        names = ', '.join(
+            f'{self.classes[label]} '
+            + (f'{self.share(n):.1%}' if self.unit == 'pixels' else f'{n:,}')
+            for label, n in shown
+        )
+        yield (
+            f'{self.split}: {counted(self.images, "image")}, '
+            f'{len(common)} of {len(self.classes)} classes: {names}'
+        )
+        yield f'{self.split}: {"; ".join(self.facts())}'
+
+
+def contents_of(
+    dataset: Any, split: str, looks: Iterable[Look]
+) -> Contents | None:
+    """What is in a data set; None if it has no classes to count.
+
+    Args:
+        dataset: as it was built, after :func:`make_fault_tolerant`.
+        split: 'train', 'val' or 'test'.
+        looks: at its samples, as far as they were read.
+    """
+    parts = [part for part in checked_parts(dataset) if len(part)]
+    classes = tuple((dataset.metainfo or {}).get('classes') or ())
+    keys = parts[0].get_data_info(0) if parts and classes else {}
+    unit = next((UNITS[key] for key in UNITS if key in keys), None)
+    if unit is None:
+        return None
+    found = Contents(split, unit, classes)
+    for part in parts:
+        found.images += len(part)
+        paths = {key: set() for key in FILES}
+        for index in range(len(part)):
+            info = part.get_data_info(index)
+            found.add(info)
+            for key in paths:
+                paths[key].add(info.get(key))
+        for names in paths.values():
+            found.unread |= unread(names - {None})
+            if not getattr(part, 'ann_file', ''):
+                found.suffixes |= {suffix_of(name) for name in names if name}
+    if keys.get('reduce_zero_label'):
+        found.after = (
+            ' (reduce_zero_label ignores the label 0 and makes each other '
+            'one less)'
+        )
+    for look in looks:
+        found.read += 1
+        if look.size and not keys.get('height'):
+            found.sizes.append(look.size)
+        if look.pixels is not None:
+            found.add_pixels(look.pixels)
+    return found
+
+
+def unread(paths: set[str]) -> dict[str, list[str]]:
+    """Folder -> the images in it that are not among some paths."""
+    found = {}
+    for folder in sorted({os.path.dirname(path) for path in paths}):
+        known = {os.path.basename(path) for path in paths}
+        names = [
+            name
+            for name in sorted(listed(folder) - known)
+            if name.lower().endswith(SUFFIXES) and not name.startswith('.')
+        ]
+        if names:
+            found[folder] = names
+    return found
+
+
+def check_contents(contents: Contents) -> Iterator[Finding]:
+    """Findings on the numbers of a split."""
+    split, unit = contents.split, contents.unit
+    total = contents.counts.total()
+    use = 'learn from' if split == 'train' else 'score'
+    ignored = f'{contents.share(contents.ignored):.1%} of the {unit}'
+    if not total and contents.read:
+        yield error(
+            'nothing left',
+            f'{split}: {ignored} are ignored, and none is of a class'
+            f'{contents.after}: nothing is left to {use}',
+        )
+        return
+    if unit == 'objects' and contents.share(contents.ignored) > MOST:
+        yield warning(
+            'ignored objects',
+            f'{split}: {ignored} are ignored (crowd, difficult), and no model '
+            'learns from them',
+        )
+    absent = [
+        f'{label} ({name})'
+        for label, name in enumerate(contents.classes)
+        if not contents.counts[label]
+    ]
+    if absent and contents.read == contents.images:
+        more = f' and {len(absent) - FEW} more' if absent[FEW:] else ''
+        also = f'; {ignored} are ignored' if unit == 'pixels' else ''
+        yield warning(
+            'classes that do not occur',
+            f'{split}: no {unit.rstrip("s")} has the label '
+            f'{", ".join(absent[:FEW])}{more}{contents.after}{also}',
+        )
+    for folder, names in contents.unread.items():
+        others = [n for n in names if suffix_of(n) not in contents.suffixes]
+        if contents.suffixes and others:
+            yield warning(
+                'images that are not read',
+                f'{split}: {counted(len(others), "image")} of {folder} not '
+                f'read, for example {others[0]}: this data set reads '
+                f'{", ".join(sorted(contents.suffixes))} (in mmseg: '
+                'img_suffix, seg_map_suffix)',
+            )
+
+
+def suffix_of(path: str) -> str:
+    """'.jpg' of 'x.jpg'."""
+    return os.path.splitext(path)[1]
+
+
+def compare_classes(datasets: Mapping[str, Any]) -> Iterator[Finding]:
+    """Findings on splits that have other classes than the first one.
+
+    Args:
+        datasets: by split, as they were built.
+    """
+    names = {
+        split: list((dataset.metainfo or {}).get('classes') or ())
+        for split, dataset in datasets.items()
+    }
+    (first, wanted), *others = names.items()
+    for split, given in others:
+        if wanted and given and wanted != given:
+            lacks = [
+                f'{one} lacks {", ".join(sorted(less)[:FEW])}'
+                for one, less in (
+                    (first, {*given} - {*wanted}),
+                    (split, {*wanted} - {*given}),
+                )
+                if less
+            ]
+            yield error(
+                'classes',
+                f'{first} and {split} have different classes, so labels mean '
+                f'others ({len(wanted)} and {len(given)}; '
+                f'{"; ".join(lacks) or "in another order"}): give both the '
+                'same, in metainfo.classes or as folders',
+            )

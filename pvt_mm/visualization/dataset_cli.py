@@ -1,0 +1,210 @@
+"""The command ``check-dataset``: read all data of a config."""
+
+import argparse
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import msgspec
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS, MODELS
+from torch.utils.data import Dataset
+
+from ..checkpoints.atomic import write_whole
+from ..config.arguments import add_cfg_options, command_parser
+from ..config.build_errors import building
+from ..config.data_files import check_paths
+from ..config.loading import open_config
+from ..datasets.checks.contents import compare_classes
+from ..datasets.checks.examine import (
+    check_annotation_files,
+    examine,
+    quick_parser,
+)
+from ..datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
+from ..datasets.checks.ignored_labels import heads_of, metrics_of, set_ignored
+from ..datasets.checks.report import Finding, counted, error, lines
+from ..errors import UsageError
+from ..evaluation.ground_truth import score_ground_truth
+from .dataset_figure import draw_contents
+
+# Ends of names of scores -> the best value.
+BEST = {'mAP': 1, 'mIoU': 100}
+ABOUT = 0.95  # the ground truth should have this share of it at least
+EACH = 20  # findings of a kind that are printed
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command_parser(
+        'Read everything that a training with this config would read, print '
+        'what is in it and what is wrong; status 1 if anything must be fixed.'
+    )
+    p.add_argument('config', help='config file, for example configs/NAME.py')
+    add_cfg_options(p)
+    p.add_argument(
+        '--images',
+        type=count_or_all,
+        default=None,
+        metavar='N|all',
+        help='number of images of each data set to read; all if not given',
+    )
+    p.add_argument(
+        '--workers', type=int, default=2, help='processes that read images'
+    )
+    p.add_argument(
+        '--out', type=Path, metavar='FILE.json', help='write all numbers'
+    )
+    p.add_argument(
+        '--picture',
+        type=Path,
+        metavar='FILE.png',
+        help='draw the numbers of the training data beside six images',
+    )
+    return p
+
+
+def count_or_all(text: str) -> int | None:
+    """A positive number, or None for 'all'."""
+    if text == 'all':
+        return None
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f'{text!r} is neither N nor all')
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check the data of a config.
+
+    Raises:
+        UsageError: the data has errors, or the config cannot be used.
+    """
+    args = parser().parse_args(argv)
+    cfg = open_config(args.config, args.cfg_options)
+    modes = ('train', 'val') if cfg.get('val_cfg') else ('train',)
+    check_paths(cfg, modes)
+    findings = list(check_annotation_files(cfg, modes))
+    report: dict = {}
+    if not has_errors(findings):
+        found, report = read_samples(cfg, modes, args)
+        findings += found
+    if args.out:
+        report['findings'] = [finding._asdict() for finding in findings]
+        text = msgspec.json.format(msgspec.json.encode(report))
+        write_whole(args.out, text)
+    for line in lines(findings, each=EACH):
+        print(line)
+    errors = sum(finding.error for finding in findings)
+    said = counted(errors, 'error')
+    warnings = counted(len(findings) - errors, 'warning')
+    images = sum(report[m]['images_read'] for m in modes if m in report)
+    read = counted(images, 'image') if images else 'no image'
+    print(f'{read} read; {said}, {warnings}')
+    if errors:
+        raise UsageError(f'the data has {said}: to be fixed before a training')
+
+
+def has_errors(findings: Sequence[Finding]) -> bool:
+    """Whether something must be fixed."""
+    return any(finding.error for finding in findings)
+
+
+def read_samples(
+    cfg: Config, modes: Sequence[str], args: argparse.Namespace
+) -> tuple[list[Finding], dict]:
+    """Findings on the samples of some modes, and all numbers by mode.
+
+    Args:
+        cfg: the config.
+        modes: 'train' and perhaps 'val'.
+        args: the command line.
+    """
+    datasets = {mode: build(cfg, mode, args.config) for mode in modes}
+    findings = list(compare_classes(datasets))
+    report = {}
+    for mode, dataset in datasets.items():
+        contents, found = examine(dataset, mode, args.images, args.workers)
+        findings += found
+        if contents is not None:
+            print(*contents.table(), sep='\n')
+            report[mode] = contents.report()
+            if mode == 'train' and args.picture:
+                with redirect_stdout(None):  # of pycocotools
+                    draw_contents(args.picture, contents, cfg)
+    if 'val' in datasets and args.images is None and not has_errors(findings):
+        scores, found = score(cfg, datasets['val'], args.workers)
+        findings += found
+        report['ground_truth_as_predictions'] = scores
+    return findings, report
+
+
+def build(cfg: Config, mode: str, name: str) -> Dataset:
+    """The data set of a mode, as a run has it.
+
+    Args:
+        cfg: the config.
+        mode: 'train' or 'val'.
+        name: of the config file.
+    """
+    with (
+        building(cfg, name),
+        redirect_stdout(None),  # of pycocotools
+        quick_parser(cfg, mode),
+    ):
+        dataset = DATASETS.build(cfg[f'{mode}_dataloader'].dataset)
+        make_fault_tolerant(dataset, skip=mode == 'train')
+        if 'decode_head' in cfg.model:
+            accept_ignored(cfg, mode, dataset)
+    return dataset
+
+
+def accept_ignored(cfg: Config, mode: str, dataset: Dataset) -> None:
+    """Accept the labels that heads or metrics ignore, as a run does.
+
+    Args:
+        cfg: of a segmentor.
+        mode: 'train' or 'val'.
+        dataset: of the mode.
+    """
+    if mode == 'train':
+        set_ignored(dataset, heads_of(MODELS.build(cfg.model)))
+    else:
+        evaluator = Evaluator(cfg[f'{mode}_evaluator'])
+        set_ignored(dataset, metrics_of(evaluator, mode))
+
+
+def score(
+    cfg: Config, dataset: Dataset, workers: int
+) -> tuple[dict[str, float], list[Finding]]:
+    """The scores of the ground truth as predictions, and what is wrong.
+
+    Args:
+        cfg: the config.
+        dataset: of the validation.
+        workers: processes that read images.
+    """
+    MMLogger.get_current_instance().setLevel('ERROR')  # of the metrics
+    with redirect_stdout(None), quick_parser(cfg, 'val'):
+        evaluator = Evaluator(cfg.val_evaluator)
+        try:
+            every = score_ground_truth(evaluator, dataset, workers)
+        except AssertionError as wrong:  # pycocotools, of other images
+            text = f'val_evaluator cannot score the ground truth: {wrong}'
+            return {}, [error('evaluator', text)]
+    scores = {k: v for k, v in every.items() if k.endswith(tuple(BEST))}
+    for name, value in scores.items():
+        print(f'ground truth as predictions: {name} {value:g}')
+    return scores, [
+        error(
+            'ground truth',
+            f'the ground truth itself, given to val_evaluator as predictions, '
+            f'has a {name} of {value:g}, not {best}, and no model can have '
+            'more: compare the ann_file and the ids of the evaluator with '
+            'those of the data set',
+        )
+        for name, value in scores.items()
+        for end, best in BEST.items()
+        if name.endswith(end) and value < ABOUT * best
+    ]

@@ -29,10 +29,10 @@ def draw_contents(file: Path, contents: Contents, cfg: Config) -> None:
     left, right = figure.subfigures(1, 2, width_ratios=(2, 3))
     histograms = 1 + bool(contents.sizes) + bool(contents.areas)
     bars, *others = np.ravel(left.subplots(histograms, 1))
-    order = sorted(contents.counts, key=lambda label: -contents.counts[label])
-    order += [i for i in range(len(contents.classes)) if i not in order]
-    names = [contents.classes[label] for label in order[:MOST]]
-    values = [contents.counts[label] for label in order[:MOST]]
+    labels = range(len(contents.classes))
+    order = sorted(labels, key=lambda i: -contents.counts[i])[:MOST]
+    names = [contents.classes[label] for label in order]
+    values = [contents.counts[label] for label in order]
     bars.bar(range(len(names)), values, color=COLOURS[1])
     bars.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     bars.set_title(f'{contents.unit} of each class ({contents.split})')

@@ -3,7 +3,6 @@
 import builtins
 import errno
 import json
-import os
 import random
 import re
 import shutil
@@ -37,20 +36,17 @@ from small_runs import (
 )
 
 from pvt_mm import cli
-from pvt_mm.datasets.checks import cli as checker
-from pvt_mm.datasets.checks.examine import (
-    check_annotation_files,
-)
+from pvt_mm.datasets.checks.examine import check_annotation_files, examine
 from pvt_mm.datasets.checks.fault_tolerant_pipeline import (
     inner,
     make_fault_tolerant,
 )
-from pvt_mm.datasets.checks.files import missing
-from pvt_mm.datasets.checks.report import allowed, error, lines, note
-from pvt_mm.datasets.checks.samples import check_samples, kept_randomness
+from pvt_mm.datasets.checks.report import allowed, error, lines, warning
+from pvt_mm.datasets.checks.samples import checked_parts, kept_randomness
 from pvt_mm.engine import train as training
 from pvt_mm.engine.runner import FaultTolerantRunner
 from pvt_mm.errors import SampleError, UsageError
+from pvt_mm.visualization import dataset_cli as checker
 
 NAN, INF = float('nan'), float('inf')
 
@@ -115,7 +111,7 @@ def config(part, root, **options):
 
 
 def sentences(findings):
-    return [f'{"error" if f.error else "note"}: {f.text}' for f in findings]
+    return [f'{"error" if f.error else "warning"}: {f.text}' for f in findings]
 
 
 def look(cfg, mode='train'):
@@ -124,7 +120,7 @@ def look(cfg, mode='train'):
         dataset = DATASETS.build(cfg[f'{mode}_dataloader'].dataset)
     training = mode == 'train'
     make_fault_tolerant(dataset, skip=training)
-    return sentences(check_samples(dataset, training=training, images=None))
+    return sentences(examine(dataset, mode, None)[1])
 
 
 # Annotation files
@@ -157,146 +153,6 @@ def run_lengths(content, missed=0):
 
 
 ALL = ('train', 'val')
-FILES = [
-    # what is done to the file, in which splits, verdict, words
-    ('clean', lambda c: None, ALL, None, ''),
-    ('outside', first(bbox=[500, 5, 9, 9]), 'train', 'note', 'left out of tr'),
-    ('outside', first(bbox=[500, 5, 9, 9]), 'val', 'note', 'nothing can find'),
-    ('beyond', first(bbox=[-9, 5, 300, 9]), ALL, 'note', 'beyond; it is cut'),
-    ('zero', first(bbox=[5, 5, 0, 9]), ALL, 'note', 'annotation 1 of image 1'),
-    ('negative', first(bbox=[25, 25, -9, -9]), ALL, 'note', 'has no area'),
-    (
-        'nan',
-        first(bbox=[NAN, 5, 9, 9]),
-        ALL,
-        'error',
-        r'bbox \[nan, 5, 9, 9\]',
-    ),
-    ('inf', first(bbox=[5, 5, INF, 9]), ALL, 'error', 'four finite numbers'),
-    ('words', first(bbox=['5', 5, 9, 9]), ALL, 'error', 'four finite numbers'),
-    ('three', first(bbox=[5, 5, 9]), ALL, 'error', 'four finite numbers'),
-    ('category', first(category_id=99), ALL, 'note', 'the category_id 99'),
-    ('image', first(image_id=99), ALL, 'note', 'the image_id 99'),
-    (
-        *('same image id', lambda c: c['images'].append(c['images'][0])),
-        *(ALL, 'error', 'images have the id 1 more than once'),
-    ),
-    (
-        *('same id', lambda c: c['annotations'].append(c['annotations'][0])),
-        *(ALL, 'error', 'annotations have the id 1 more than once'),
-    ),
-    (
-        *('empty', lambda c: c.update(annotations=[]), ALL, 'error'),
-        'no annotation of any class',
-    ),
-    ('no list', lambda c: c.pop('annotations'), ALL, 'error', 'another task'),
-    (
-        'no area',
-        first(area=None),
-        ALL,
-        'error',
-        r'annotations\[0\] has no area',
-    ),
-    ('no crowd', first(iscrowd=None), 'train', None, ''),
-    ('no crowd', first(iscrowd=None), 'val', 'error', 'has no iscrowd'),
-    ('no size', set_first('images', height=None), ALL, 'error', 'no height'),
-    ('size 0', set_first('images', width=0), ALL, 'error', 'width 0'),
-    (
-        *('captions', lambda c: c.update(annotations=[{'caption': 'x'}])),
-        *(ALL, 'error', 'file for captions: give one of object detection'),
-    ),
-    (
-        *('panoptic', lambda c: c.update(annotations=[{'segments_info': []}])),
-        *(ALL, 'error', 'file for panoptic segmentation'),
-    ),
-    (
-        *('keypoints', lambda c: c.update(categories=c['categories'][:1])),
-        *(ALL, 'error', r'no category named square, .*4 of 5 classes'),
-    ),
-    (
-        *('order', lambda c: c['categories'].reverse(), ALL, 'error'),
-        'in another order',
-    ),
-    (
-        *(
-            'twice',
-            lambda c: c['categories'].append({'id': 9, 'name': 'disc'}),
-        ),
-        *(ALL, 'error', 'two categories have the name disc'),
-    ),
-]
-
-
-@pytest.mark.parametrize(
-    ('edit', 'splits', 'verdict', 'words'),
-    [case[1:] for case in FILES],
-    ids=[case[0] for case in FILES],
-)
-def test_annotation_file(coco, edit, splits, verdict, words):
-    judge(coco, config('coco', coco), edit, splits, verdict, words)
-
-
-def judge(coco, cfg, edit, splits, verdict, words):
-    """Compare what is found with what should be."""
-    for split in [splits] if isinstance(splits, str) else splits:
-        spoil(coco, edit, split)
-        found = sentences(check_annotation_files(cfg, [split]))
-        if verdict is None:
-            assert not found
-            continue
-        (said,) = [s for s in found if s.startswith(verdict)]
-        assert said.startswith(f'{verdict}: {annotations(coco, split)}')
-        assert re.search(words, said), said
-        assert '\n' not in said
-
-
-MASKS = [
-    ('clean', lambda c: None, ALL, None, ''),
-    ('none', first(segmentation=None), ALL, 'error', 'has no segmentation'),
-    ('empty', first(segmentation=[]), ALL, 'error', 'has no segmentation'),
-    (
-        *('two points', first(segmentation=[[5, 5, 20, 20]]), 'train'),
-        *('note', 'polygon of 2 points; it is left out'),
-    ),
-    (
-        *('two points', first(segmentation=[[5, 5, 20, 20]]), 'val'),
-        *('error', 'polygon of 2 points; pycocotools cannot'),
-    ),
-    (
-        *('flat', first(segmentation=[5, 5, 20, 20, 5, 9]), ALL, 'error'),
-        'not a list of polygons or',
-    ),
-    ('text', first(segmentation='abc'), ALL, 'error', 'not a list of poly'),
-    ('run lengths', run_lengths, ALL, None, ''),
-    ('short', lambda c: run_lengths(c, 7), ALL, 'error', 'run lengths of'),
-    (
-        *('other size', first(segmentation={'size': [9, 9], 'counts': [81]})),
-        *(ALL, 'error', r'run lengths of size \[9, 9\], not \['),
-    ),
-    (
-        'no counts',
-        first(segmentation={'size': [9, 9]}),
-        ALL,
-        'error',
-        'counts',
-    ),
-    ('compressed', lambda c: compressed(c, 0), ALL, None, ''),
-    ('crowd', lambda c: compressed(c, 1), ALL, None, ''),
-]
-
-
-@pytest.mark.parametrize(
-    ('edit', 'splits', 'verdict', 'words'),
-    [case[1:] for case in MASKS],
-    ids=[case[0] for case in MASKS],
-)
-def test_masks(coco, edit, splits, verdict, words):
-    judge(coco, masked(config('coco', coco)), edit, splits, verdict, words)
-
-
-def test_boxes_need_no_masks(coco):
-    spoil(coco, first(segmentation=None), 'train')
-    assert not list(check_annotation_files(config('coco', coco), ['train']))
 
 
 def test_masks_that_pass_are_read(coco):
@@ -324,7 +180,7 @@ def test_absent_images(coco):
     picture(coco, 2).unlink()
     (said,) = sentences(check_annotation_files(cfg, ['train']))
     assert said == (
-        f'note: {picture(coco, 2)} is not there; training skips it'
+        f'warning: {picture(coco, 2)} is not there; training skips it'
     )
     picture(coco, 3).unlink()
     found = sentences(check_annotation_files(cfg, ['train']))
@@ -417,7 +273,7 @@ def test_unusable_image(coco, change, words, mode):
         spoil(coco, set_first('images', height=20, width=20000), mode)
         spoil(coco, first(bbox=[5, 5, 9, 9]), mode)
     (said,) = look(cfg, mode)
-    verdict = 'note' if mode == 'train' else 'error'
+    verdict = 'warning' if mode == 'train' else 'error'
     assert said.startswith(f'{verdict}: {file} ')
     assert words in said
     assert said.endswith('training skips it') == (mode == 'train')
@@ -506,17 +362,6 @@ def test_too_long_a_name(coco):
     assert 'File name too long' in said
 
 
-def test_missing_lists_a_folder_once(coco, monkeypatch):
-    paths = [str(picture(coco, n)) for n in range(1, 10)]
-    listed, plain = [], os.listdir
-    monkeypatch.setattr(
-        os, 'listdir', lambda path: listed.append(path) or plain(path)
-    )
-    assert missing([*paths, 's3://far/away.jpg']) == paths[8:]
-    assert missing(['nowhere/1.png']) == ['nowhere/1.png']
-    assert listed == [str(coco / 'train2017'), 'nowhere']
-
-
 # Label maps
 
 
@@ -537,7 +382,7 @@ def relabel(change):
 
 
 MAPS = [
-    ('missing', no_file, 'cannot be read: No such file'),
+    ('missing', no_file, 'is not there'),
     ('empty', lambda file: file.write_bytes(b''), 'is empty'),
     ('no image', lambda file: file.write_text('x'), 'is no image'),
     ('folder', folder, 'cannot be read: Is a directory'),
@@ -562,7 +407,7 @@ def test_unusable_label_map(ade, change, words, mode):
     file = scene(ade, mode)[1]
     change(file)
     said = look(config('ade20k', ade), mode)[0]
-    verdict = 'note' if mode == 'train' else 'error'
+    verdict = 'warning' if mode == 'train' else 'error'
     assert said.startswith(f'{verdict}: {file} ')
     assert words in said
 
@@ -618,12 +463,21 @@ def status(capsys, monkeypatch, command, *argv):
 def test_tool(capsys, monkeypatch, coco, tmp_path):
     file = write(config('coco', coco), tmp_path / 'config.py')
     run = (capsys, monkeypatch, checker.main, file)
-    assert status(*run) == (0, '11 images read; 0 errors, 0 notes\n', '')
+    code, out, said = status(*run, '--out', tmp_path / 'report.json')
+    assert (code, said) == (0, '')
+    assert out.startswith('train: 7 images\n  class       images   objects\n')
+    assert '\nval: 4 images\n' in out
+    assert '\nground truth as predictions: coco/bbox_mAP 1\n' in out
+    assert out.endswith('\n11 images read; 0 errors, 0 warnings\n')
+    report = json.loads((tmp_path / 'report.json').read_text())
+    assert report['findings'] == []
+    assert report['train']['images'] == 7
+    assert report['ground_truth_as_predictions'] == {'coco/bbox_mAP': 1}
     picture(coco).write_bytes(b'')
     code, out, _ = status(*run, '--workers', '0')
     assert code == 0
-    assert f'note: {picture(coco)} is empty; training skips it\n' in out
-    assert out.endswith('11 images read; 0 errors, 1 note\n')
+    assert f'warning: {picture(coco)} is empty; training skips it\n' in out
+    assert out.endswith('11 images read; 0 errors, 1 warning\n')
     picture(coco, 1, 'val').write_bytes(b'')
     code, out, said = status(*run, '--images', '4')
     assert code == 1
@@ -644,10 +498,15 @@ def test_number_of_images(capsys, value):
 
 
 def test_many_findings_of_a_kind():
-    findings = [note('holes', f'hole {n}') for n in range(5)]
+    findings = [warning('holes', f'hole {n}') for n in range(5)]
     findings.append(error('nails', 'nail'))
     assert list(lines(findings, each=2)) == [
-        *('error: nail', 'note: hole 0', 'note: hole 1', 'note: 3 more: holes')
+        *(
+            'error: nail',
+            'warning: hole 0',
+            'warning: hole 1',
+            'warning: 3 more: holes',
+        )
     ]
     assert [allowed(n) for n in (1, 8, 100, 101)] == [1, 1, 1, 2]
 
@@ -685,7 +544,7 @@ def test_notes_on_samples_are_in_the_log_of_the_run(
     argv = (file, '--work-dir', tmp_path / 'w')
     assert status(capsys, monkeypatch, training.train, *argv)[0] == 0
     (log,) = (tmp_path / 'w').rglob('*.log')
-    said = f'Data: note: {picture(coco)} is empty; training skips it\n'
+    said = f'Data: warning: {picture(coco)} is empty; training skips it\n'
     assert log.read_text().count(said) == 1
 
 
@@ -702,26 +561,22 @@ def train(cfg, work_dir, *argv, runner=FaultTolerantRunner):
     return '\n'.join(p.read_text() for p in work_dir.rglob('*.log'))
 
 
-def test_the_check_costs_no_reading_of_an_annotation_file(
-    coco, tmp_path, monkeypatch
-):
-    """mmdet reads that of validation twice, also for the metric."""
-    read, plain = Counter(), json.load
+def test_the_check_reads_an_annotation_file_once(coco, tmp_path, monkeypatch):
+    """Beside mmdet, which reads that of validation twice for its metric."""
+    read, plain = Counter(), builtins.open
 
-    def count(file):
-        read[Path(file.name).name] += 1
-        return plain(file)
+    def count(path, *args, **kwargs):
+        read[str(path)] += str(path).endswith('.json')
+        return plain(path, *args, **kwargs)
 
-    monkeypatch.setattr(json, 'load', count)
+    monkeypatch.setattr(builtins, 'open', count)
     monkeypatch.setattr(FaultTolerantRunner, 'train', lambda runner: None)
     file = write(config('coco', coco), tmp_path / 'config.py')
-    for name, options in (('a', []), ('b', ['--no-data-check'])):
-        read.clear()
-        training.train([file, '--work-dir', str(tmp_path / name), *options])
-        assert read == {
-            'instances_train2017.json': 1,
-            'instances_val2017.json': 2,
-        }
+    training.train([file, '--work-dir', str(tmp_path / 'w')])
+    assert +read == {
+        str(annotations(coco, 'train')): 2,
+        str(annotations(coco, 'val')): 3,
+    }
 
 
 def test_skipped_and_counted(coco, tmp_path):
@@ -823,7 +678,7 @@ BAD = [
     *(
         ('ade20k', lambda r, s, change=change: change(scene(r, s)[1]), words)
         for name, change, words in MAPS
-        if name in ('missing', 'no image', 'folder', 'size', 'beyond')
+        if name in ('no image', 'folder', 'size', 'beyond')
     ),
 ]
 
@@ -980,7 +835,7 @@ def test_loaders_of_the_user(coco):
     picture(coco).write_text('<html>')
     for kind in ('UserLoader', 'OpenCVLoader'):
         (said,) = items(0, dict(type=kind))
-        assert said.startswith(f'note: {picture(coco)} is no image')
+        assert said.startswith(f'warning: {picture(coco)} is no image')
 
 
 @TRANSFORMS.register_module()
@@ -1005,13 +860,13 @@ def test_file_of_a_transform_of_the_user_is_no_bad_data(coco, tmp_path):
     cfg.train_dataloader.dataset.pipeline.insert(0, dict(type='UserFile'))
     picture(coco).unlink()
     (said,) = look(cfg)
-    assert said.startswith(f'note: {picture(coco)} cannot be read: No such')
+    assert said.startswith(f'warning: {picture(coco)} cannot be read: No such')
 
 
 def test_data_sets_of_no_library_are_left_as_they_are():
     plain = torch.utils.data.TensorDataset(torch.zeros(40, 2))
     make_fault_tolerant(plain, skip=True)
-    assert not list(check_samples(plain, training=True, images=32))
+    assert not list(checked_parts(plain))
 
 
 def test_stock_runner_stops_at_it(coco, tmp_path):

@@ -15,7 +15,7 @@ Id = int | float | str  # a key of pycocotools' dicts
 Pixels = Annotated[int, Meta(gt=0)]
 
 
-class Image(Struct):
+class Image(Struct, gc=False):
     """An image."""
 
     id: Id
@@ -24,7 +24,7 @@ class Image(Struct):
     width: Pixels
 
 
-class Annotation(Struct, kw_only=True):
+class Annotation(Struct, kw_only=True, gc=False):
     """An object; its segmentation is read by :func:`read_mask`."""
 
     id: Id
@@ -39,7 +39,7 @@ class Annotation(Struct, kw_only=True):
         return f'annotation {self.id} of image {self.image_id}'
 
 
-class ScoredAnnotation(Annotation, kw_only=True):
+class ScoredAnnotation(Annotation, kw_only=True, gc=False):
     """An object that pycocotools scores: it asks for iscrowd."""
 
     iscrowd: int | bool

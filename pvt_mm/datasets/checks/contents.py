@@ -1,7 +1,7 @@
 """Count what is in a data set, as a run will see it."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ..classification_datasets import IMAGES
-from .fault_tolerant_pipeline import FILES
 from .files import by, listed
 from .report import Finding, counted, error, warning
 from .samples import Look, checked_parts
@@ -43,8 +42,8 @@ class Contents:
         empty: images without any object.
         ignored: objects that are crowd or ignored, or pixels of no class.
         unread: folder -> images in it that the data set does not read.
-        suffixes: of the images and label maps that are read; empty if an
-            annotation file names them.
+        suffixes: of the images that are read; empty if an annotation file
+            names them.
         after: what changed the labels, for messages.
     """
 
@@ -143,7 +142,7 @@ class Contents:
     def table(self) -> Iterator[str]:
         """All numbers, as lines for a terminal."""
         rows = self.rows()
-        width = max((len(name) for name in self.classes), default=5)
+        width = max(map(len, ('class', *self.classes)))
         yield f'{self.split}: {counted(self.images, "image")}'
         for name, *cells in (list(rows[0]), *(row.values() for row in rows)):
             texts = [f'{c:.2%}' if type(c) is float else f'{c}' for c in cells]
@@ -175,7 +174,8 @@ class Contents:
 
     def brief(self) -> Iterator[str]:
         """The numbers in two lines, for the log of a run."""
-        common = self.counts.most_common()
+        known = {i: self.counts[i] for i in range(len(self.classes))}
+        common = Counter({i: n for i, n in known.items() if n}).most_common()
         many = len(common) > 2 * FEW
         shown = [*common[:FEW], *common[-FEW:]] if many else common
         names = ', '.join(
@@ -209,16 +209,14 @@ def contents_of(
     found = Contents(split, unit, classes)
     for part in parts:
         found.images += len(part)
-        paths = {key: set() for key in FILES}
+        paths = set()
         for index in range(len(part)):
             info = part.get_data_info(index)
             found.add(info)
-            for key in paths:
-                paths[key].add(info.get(key))
-        for names in paths.values():
-            found.unread |= unread(names - {None})
-            if not getattr(part, 'ann_file', ''):
-                found.suffixes |= {suffix_of(name) for name in names if name}
+            paths.add(info.get('img_path') or '')
+        found.unread |= unread(paths - {''})
+        if not getattr(part, 'ann_file', ''):
+            found.suffixes |= set(map(suffix_of, paths)) - {''}
     if keys.get('reduce_zero_label'):
         found.after = (
             ' (reduce_zero_label ignores the label 0 and makes each other '
@@ -235,17 +233,18 @@ def contents_of(
 
 def unread(paths: set[str]) -> dict[str, list[str]]:
     """Folder -> the images in it that are not among some paths."""
-    found = {}
-    for folder in sorted({os.path.dirname(path) for path in paths}):
-        known = {os.path.basename(path) for path in paths}
-        names = [
+    known = defaultdict(set)
+    for path in paths:
+        known[os.path.dirname(path)].add(os.path.basename(path))
+    found = {
+        folder: sorted(
             name
-            for name in sorted(listed(folder) - known)
+            for name in listed(folder) - names
             if name.lower().endswith(SUFFIXES) and not name.startswith('.')
-        ]
-        if names:
-            found[folder] = names
-    return found
+        )
+        for folder, names in sorted(known.items())
+    }
+    return {folder: names for folder, names in found.items() if names}
 
 
 def check_contents(contents: Contents) -> Iterator[Finding]:
@@ -261,6 +260,13 @@ def check_contents(contents: Contents) -> Iterator[Finding]:
             f'{contents.after}: nothing is left to {use}',
         )
         return
+    number = len(contents.classes)
+    if beyond := [i for i in contents.counts if not 0 <= i < number]:
+        yield error(
+            'labels',
+            f'{split}: the label {beyond[0]} occurs, but there are {number} '
+            f'classes (0 to {number - 1})',
+        )
     if unit == 'objects' and contents.share(contents.ignored) > MOST:
         yield warning(
             'ignored objects',
@@ -287,8 +293,7 @@ def check_contents(contents: Contents) -> Iterator[Finding]:
                 'images that are not read',
                 f'{split}: {counted(len(others), "image")} of {folder} not '
                 f'read, for example {others[0]}: this data set reads '
-                f'{", ".join(sorted(contents.suffixes))} (in mmseg: '
-                'img_suffix, seg_map_suffix)',
+                f'{", ".join(sorted(contents.suffixes))} (img_suffix)',
             )
 
 

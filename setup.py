@@ -35,7 +35,7 @@ setup(
     entry_points={'console_scripts': ['pvt_mm = pvt_mm.cli:main']},
     # 2.6.0 is the oldest torch that tests/models and tests/checkpoints passed
     # with (on a CPU, but for those that need mmcv's operators).
-    install_requires=['numpy', 'rich', 'safetensors', 'torch>=2.6'],
+    install_requires=['msgspec', 'numpy', 'rich', 'safetensors', 'torch>=2.6'],
     extras_require={
         'upstream': [
             'mmengine==0.10.7',

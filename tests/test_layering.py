@@ -41,7 +41,7 @@ LIBRARIES = {
     'errors': set(),
     'doctor': set(),
     'cli': {'mmengine'},
-    'config': NETWORKS,
+    'config': {*NETWORKS, 'msgspec'},
     'checkpoints': {
         *('torch', 'mmengine', 'numpy', 'safetensors', 'rich'),
         'cv2',  # imported by the function that writes images

@@ -193,7 +193,11 @@ def score(
         except AssertionError as wrong:  # pycocotools, of other images
             text = f'val_evaluator cannot score the ground truth: {wrong}'
             return {}, [error('evaluator', text)]
-    scores = {k: v for k, v in every.items() if k.endswith(tuple(BEST))}
+    scores = {
+        name: float(value)
+        for name, value in every.items()
+        if name.endswith(tuple(BEST))
+    }
     for name, value in scores.items():
         print(f'ground truth as predictions: {name} {value:g}')
     return scores, [

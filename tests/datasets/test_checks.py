@@ -48,7 +48,7 @@ from pvt_mm.engine.runner import FaultTolerantRunner
 from pvt_mm.errors import SampleError, UsageError
 from pvt_mm.visualization import dataset_cli as checker
 
-NAN, INF = float('nan'), float('inf')
+NAN = float('nan')
 
 
 @pytest.fixture(scope='module')
@@ -484,10 +484,14 @@ def test_tool(capsys, monkeypatch, coco, tmp_path):
     assert f'error: {picture(coco, 1, "val")} is empty\n' in out
     assert '8 images read; 1 error, ' in out
     assert said == 'error: the data has 1 error: to be fixed before a training'
-    spoil(coco, first(bbox=[NAN, 0, 1, 1]), 'train')
+    spoil(coco, first(bbox=[5, 5, 9]), 'train')
     code, out, said = status(*run)
     assert code == 1
     assert 'no image read; 1 error, ' in out
+    spoil(coco, first(bbox=[NAN, 0, 1, 1]), 'train')
+    code, out, said = status(*run)
+    assert (code, out) == (1, '')
+    assert 'JSON has no NaN' in said
 
 
 @pytest.mark.parametrize('value', ['0', '-1', 'many'])
@@ -914,6 +918,7 @@ def test_page_quotes_what_is_said():
     root = Path(__file__).parents[2]
     files = [*(root / 'pvt_mm/datasets/checks').glob('*.py')]
     files.append(root / 'pvt_mm/config/data_files.py')
+    files.append(root / 'pvt_mm/visualization/dataset_cli.py')
     code = ' '.join(file.read_text() for file in files)
     said = re.sub(r"['\"]\s+f?['\"]", '', code)
     said = re.sub(r'\{[^{}]*\}', '', said)

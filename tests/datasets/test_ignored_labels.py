@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from small_runs import SEGMENTOR, draw, load, say, small, write
 
-from pvt_mm.datasets.checks import cli as checker
 from pvt_mm.engine import train as training
+from pvt_mm.visualization import dataset_cli as checker
 
 DATA = 'train_dataloader.dataset'
 HEAD = 'model.decode_head.ignore_index'

@@ -1,0 +1,92 @@
+"""The command check-dataset."""
+
+import json
+import shutil
+
+import cv2
+import pytest
+from small_runs import one_error, say
+
+from pvt_mm.visualization.dataset_cli import main
+
+
+@pytest.mark.parametrize('part', ['det', 'seg'])
+def test_picture(capsys, configs, tmp_path, part):
+    files = [tmp_path / 'x.json', tmp_path / 'x.png']
+    options = ('--out', files[0], '--picture', files[1], '--workers', 0)
+    status, out, _ = say(capsys, main, configs[part], *options)
+    assert status == 0
+    assert 'loading annotations' not in out
+    report = json.loads(files[0].read_text())
+    assert list(report) == [
+        *('train', 'val', 'ground_truth_as_predictions', 'findings')
+    ]
+    best = {'det': {'coco/bbox_mAP': 1}, 'seg': {'mIoU': 100}}
+    assert report['ground_truth_as_predictions'] == best[part]
+    picture = cv2.imread(str(files[1]))
+    assert picture.shape == (900, 1500, 3)
+    assert len({tuple(p) for p in picture[::9, 600::9].reshape(-1, 3)}) > 99
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ('ids', 'cannot score the ground truth: Results do not correspond'),
+        ('images', 'has a coco/bbox_mAP of 0'),
+    ],
+)
+def test_evaluator_of_another_file(
+    capsys, configs, drawn, tmp_path, change, words
+):
+    """Of images with other ids, or of other images with the same ids."""
+    content = json.loads(
+        (drawn / 'coco/annotations/instances_val2017.json').read_text()
+    )
+    add = {'ids': 100, 'images': 1}[change]
+    for image in content['images']:
+        image['id'] += 100 * (change == 'ids')
+    ids = [image['id'] for image in content['images']]
+    for note in content['annotations']:
+        place = (note['image_id'] + add) % len(ids)
+        note['image_id'] = ids[place]
+    file = tmp_path / 'other.json'
+    file.write_text(json.dumps(content))
+    options = ('--cfg-options', f'val_evaluator.ann_file={file}')
+    status, out, err = say(capsys, main, configs['det'], *options)
+    assert status == 1
+    assert words in one_error(out)
+    assert 'the data has 1 error' in err
+
+
+def test_names_of_another_case(capsys, configs, drawn, tmp_path):
+    """One sentence for all, and no image is read."""
+    root = tmp_path / 'coco'
+    shutil.copytree(drawn / 'coco', root)
+    for file in (root / 'train2017').iterdir():
+        file.rename(file.with_suffix('.PNG'))
+    options = ('--cfg-options', f'train_dataloader.dataset.data_root={root}')
+    status, out, _ = say(capsys, main, configs['det'], *options)
+    assert status == 1
+    said = one_error(out)
+    assert said.startswith(f'error: 8 of 8 files are not in {root}/train2017')
+    assert 'differ in upper and lower case' in said
+    assert '\nno image read; 1 error, 0 warnings\n' in out
+
+
+@pytest.mark.parametrize(
+    ('classes', 'words'),
+    [
+        ("'disc'", "classes is a text, and no file of names: write ('disc',)"),
+        ('[1,2]', 'classes has 1, which is no text'),
+    ],
+)
+def test_classes_that_are_no_names(capsys, configs, tmp_path, classes, words):
+    file = tmp_path / 'config.py'
+    file.write_text(
+        f'_base_ = {configs["det"]!r}\n'
+        'train_dataloader = dict(dataset=dict(metainfo=dict('
+        f'_delete_=True, classes={classes})))\n'
+    )
+    status, _, err = say(capsys, main, file)
+    assert status == 1
+    assert f'train_dataloader.dataset.metainfo.{words}' in one_error(err)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -11,12 +12,14 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.utils import import_modules_from_strings
 
 from ..compat import config_finder
 from ..errors import UsageError
 from .build_errors import LIBRARIES
 from .cfg_options import merge_options
 from .paths import SCOPE, config_path
+from .types import name_types
 
 # Modules of version 0.1 that configs import -> where their parts are now.
 MOVED = {
@@ -49,7 +52,11 @@ def load_config(name: str | os.PathLike) -> Config:
         with config_finder(find_config), warnings.catch_warnings():
             # mmengine asks pkg_resources for inherited files, which warns
             warnings.filterwarnings('ignore', '.*pkg_resources is deprecated')
-            return Config.fromfile(path)
+            cfg = Config.fromfile(path, import_custom_modules=False)
+            import_modules(cfg)
+            return name_types(cfg)
+    except UsageError:
+        raise
     except ImportError as error:
         # mmengine's own message lists all of sys.path
         failed = error.__cause__ or error
@@ -62,6 +69,28 @@ def load_config(name: str | os.PathLike) -> Config:
         raise UsageError(
             f'{path} is not a usable config: {reason}{near}'
         ) from error
+
+
+def import_modules(cfg: Config) -> None:
+    """Import custom_imports, from the current and the config's folder too.
+
+    Raises:
+        ImportError: a module cannot be imported.
+        UsageError: custom_imports is no dict.
+    """
+    for folder in (os.getcwd(), os.path.dirname(os.path.abspath(cfg.filename))):
+        if folder not in sys.path:
+            sys.path.append(folder)
+    given = cfg.get('custom_imports') or {}
+    if not isinstance(given, Mapping):
+        raise UsageError(
+            f'{cfg.filename}: custom_imports={given!r} must be a dict: write '
+            'custom_imports = dict(imports=[...])'
+        )
+    if isinstance(given.get('imports'), str):
+        given.imports = [given.imports]
+    if given:
+        import_modules_from_strings(**given)
 
 
 def open_config(

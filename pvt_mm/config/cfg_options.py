@@ -20,7 +20,8 @@ from mmengine.config import Config, ConfigDict, DictAction
 
 from ..compat import config_dict
 from ..errors import UsageError
-from .schema import EXTRA, bare, known_keys, read_by_runner, walk
+from .inheritance import places_of
+from .schema import EXTRA, known_keys, read_by_runner, walk
 
 
 class Options(DictAction):
@@ -112,16 +113,8 @@ def fail_used(cfg: Config, path: list[str]) -> None:
     The message has the keys that were set from it.
     """
     key = '.'.join(path)
-    tree = {
-        name: bare(value)
-        for name, value in walk(cfg)
-        if read_by_runner(cfg, name.split('.')[0])
-    }
-    places = [
-        '.'.join([name, *path[1:]])
-        for name, value in tree.items()
-        if value == bare(cfg[path[0]])
-    ] or [name for name in tree if name.endswith(f'.{key}')]
+    places = ['.'.join([p, *path[1:]]) for p in places_of(cfg, path[0])]
+    places = places or [n for n, _ in walk(cfg) if n.endswith(f'.{key}')]
     raise UsageError(
         f'--cfg-options {key}: {path[0]} is only a name inside '
         'the config file and is not read any more; set '

@@ -4,9 +4,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ from ..compat import config_finder
 from ..errors import UsageError
 from .build_errors import LIBRARIES
 from .cfg_options import merge_options
-from .paths import SCOPE, config_path
+from .checks import check_config
+from .inheritance import find_config, warn_of_names_without_effect
+from .paths import config_path
 from .types import name_types
 
 # Modules of version 0.1 that configs import -> where their parts are now.
@@ -78,7 +79,7 @@ def import_modules(cfg: Config) -> None:
         ImportError: a module cannot be imported.
         UsageError: custom_imports is no dict.
     """
-    for folder in (os.getcwd(), os.path.dirname(os.path.abspath(cfg.filename))):
+    for folder in (os.getcwd(), str(Path(cfg.filename).absolute().parent)):
         if folder not in sys.path:
             sys.path.append(folder)
     given = cfg.get('custom_imports') or {}
@@ -108,30 +109,10 @@ def open_config(
     """
     cfg = load_config(name)
     merge_options(cfg, options or {})
+    check_config(cfg)
+    warn_of_names_without_effect(cfg, load_config)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     return cfg
-
-
-def find_config(
-    name: str, filename: str, find: Callable
-) -> tuple[str, str | None]:
-    """Path and scope of a config in ``_base_``; no scope for ours.
-
-    Args:
-        name: a path, or ``PACKAGE::PATH``.
-        filename: the config that inherits it.
-        find: mmengine's own function, for what is not found here.
-    """
-    package, mark, path = name.partition('::')
-    if name.startswith(SCOPE):
-        # ours name their scopes themselves, like files beside filename
-        return config_path(name), None
-    spec = find_spec(package) if mark else None
-    if spec and spec.origin:
-        found = Path(spec.origin).parent / '.mim/configs' / path
-        if found.is_file():
-            return str(found), package
-    return find(name, filename)
 
 
 def import_fix(reason: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -10,8 +10,9 @@ from mmengine.config import Config
 from ..checkpoints import locate
 from ..config.arguments import add_cfg_options
 from ..config.cfg_options import merge_options
+from ..config.checks import check_config
+from ..config.inheritance import warn_of_names_without_effect
 from ..config.loading import load_config
-from ..config.schema import check_names
 from ..errors import UsageError
 from .config_changes import ConfigChanges
 from .pre_run_checks import weight_configs
@@ -58,13 +59,9 @@ def read_run_config(
     changes = ConfigChanges(cfg)
     merge_options(cfg, args.cfg_options or {})
     changes.note('--cfg-options')
-    check_names(cfg)
-    if not isinstance(cfg.get('model'), Mapping):
-        raise UsageError(
-            f'{args.config}: model={cfg.get("model")!r} must be a dict with '
-            'a type'
-        )
-    if missing := [key for key in needed if not cfg.get(key)]:
+    check_config(cfg)
+    warn_of_names_without_effect(cfg, load_config)
+    if missing := [key for key in ('model', *needed) if not cfg.get(key)]:
         raise UsageError(f'{args.config} has no {" and no ".join(missing)}')
     if args.work_dir:
         cfg.work_dir = args.work_dir

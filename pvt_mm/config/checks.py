@@ -1,0 +1,188 @@
+"""Check what a config says before anything is built from it."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from mmengine.config import Config
+
+from ..errors import UsageError
+from .inheritance import unused_names
+from .schema import bare, check_names, find_class, known_keys, walk
+
+# Keys of MMDetection 2.x and MMSegmentation 0.x -> those of today.
+RENAMED = {
+    'optimizer': 'optim_wrapper.optimizer',
+    'optimizer_config': 'optim_wrapper.clip_grad',
+    'fp16': "optim_wrapper.type = 'AmpOptimWrapper'",
+    'lr_config': 'param_scheduler',
+    'momentum_config': 'param_scheduler',
+    'runner': 'train_cfg',
+    'total_epochs': 'train_cfg.max_epochs',
+    'total_iters': 'train_cfg.max_iters',
+    'workflow': 'train_cfg.val_interval',
+    'data': 'train_dataloader, val_dataloader and test_dataloader',
+    'samples_per_gpu': 'train_dataloader.batch_size',
+    'workers_per_gpu': 'train_dataloader.num_workers',
+    'evaluation': 'val_evaluator and train_cfg.val_interval',
+    'checkpoint_config': 'default_hooks.checkpoint',
+    'log_config': 'default_hooks.logger and visualizer.vis_backends',
+    'resume_from': 'load_from and resume = True',
+    'auto_resume': 'resume = True',
+    'dist_params': 'env_cfg.dist_cfg',
+    'cudnn_benchmark': 'env_cfg.cudnn_benchmark',
+    'opencv_num_threads': 'env_cfg.mp_cfg.opencv_num_threads',
+    'mp_start_method': 'env_cfg.mp_cfg.mp_start_method',
+    'gpu_ids': 'CUDA_VISIBLE_DEVICES in the environment',
+    'seed': 'randomness.seed',
+    'deterministic': 'randomness.deterministic',
+}
+# Of the model's train_cfg and test_cfg, which were at the top of old configs.
+OF_MODEL = {'rpn', 'rcnn', 'assigner', 'nms', 'score_thr', 'mode'}
+DICTS = {
+    *('model', 'optim_wrapper', 'default_hooks', 'env_cfg', 'randomness'),
+    *('auto_scale_lr', 'log_processor', 'visualizer'),
+    *(
+        f'{mode}_{part}'
+        for mode in ('train', 'val', 'test')
+        for part in ('dataloader', 'cfg')
+    ),
+}
+NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?', re.IGNORECASE)
+# Where every number is one of a run, and none a name.
+NUMBERED = re.compile(
+    r'(optim_wrapper|param_scheduler|(train|val|test)_cfg|auto_scale_lr|'
+    r'randomness|(default|custom)_hooks|\w+_dataloader\.(?!dataset))\b'
+)
+DATASET = re.compile(r'(train|val|test)_dataloader\.dataset\b')
+
+
+def check_config(cfg: Config) -> None:
+    """Stop at what no run or check of data could use.
+
+    Raises:
+        UsageError: it names the file, the key, and what to write.
+    """
+    found = [*wrong_kinds(cfg)] or [
+        *old_keys(cfg),
+        *wrong_hooks(cfg),
+        *numbers_as_texts(cfg),
+        *wrong_datasets(cfg),
+        *wrong_loops(cfg),
+    ]
+    if found:
+        raise UsageError(f'{cfg.filename}: {"; ".join(found)}')
+    check_names(cfg)
+
+
+def old_keys(cfg: Config) -> Iterator[str]:
+    """A sentence on the keys that earlier versions of the libraries read."""
+    # an inherited name may be a variable of today: mmseg's have `optimizer`
+    names = unused_names(cfg.filename) if 'train_dataloader' in cfg else cfg
+    old = {name: new for name, new in RENAMED.items() if name in names}
+    for name in ('train_cfg', 'test_cfg'):
+        if OF_MODEL & set(cfg.get(name) or ()):
+            old[name] = f'model.{name}'
+    if old:
+        pairs = [f'{new} in place of {name}' for name, new in old.items()]
+        yield (
+            'nothing reads keys of MMDetection 2.x and MMSegmentation 0.x: '
+            f'write {", ".join(pairs)}'
+        )
+
+
+def wrong_kinds(cfg: Config) -> Iterator[str]:
+    """Sentences on values at the top that should be dicts or lists."""
+    for names, kind, text in (
+        (DICTS, Mapping, 'a dict'),
+        ({'custom_hooks'}, list, 'a list of dicts'),
+    ):
+        for name in sorted(names & {*cfg}):
+            if not isinstance(cfg[name], kind | None):
+                yield f'{name}={cfg[name]!r} must be {text}'
+
+
+def wrong_hooks(cfg: Config) -> Iterator[str]:
+    """Sentences on hooks without a type, and on the arguments of one."""
+    hooks = cfg.get('default_hooks') or {}
+    named = {f'default_hooks.{name}': hook for name, hook in hooks.items()}
+    for number, hook in enumerate(cfg.get('custom_hooks') or ()):
+        named[f'custom_hooks.{number}'] = hook
+    for key, hook in named.items():
+        if hook is not None and not (
+            isinstance(hook, Mapping) and 'type' in hook
+        ):
+            yield (
+                f'{key}={hook!r} has no type: write its class too, as in '
+                "checkpoint=dict(type='CheckpointHook', interval=1)"
+            )
+    hook = bare(hooks.get('checkpoint'))
+    if isinstance(hook, dict) and hook.get('type') == 'CheckpointHook':
+        known = known_keys(['default_hooks', 'checkpoint'], hook, 'mmengine')
+        for key in set(hook) - known:  # it takes any and fails when it saves
+            near = get_close_matches(key, sorted(known), n=3, cutoff=0.5)
+            yield (
+                f'default_hooks.checkpoint.{key}: CheckpointHook takes no '
+                f'{key}; nearest: {", ".join(near) or "none"}'
+            )
+
+
+def numbers_as_texts(cfg: Config) -> Iterator[str]:
+    """Sentences on numbers with quotes around them."""
+    for key, value in walk(cfg):
+        if (
+            isinstance(value, str)
+            and NUMBERED.match(key)
+            and NUMBER.fullmatch(value)
+        ):
+            number = int(value) if value.isdigit() else float(value)
+            yield f'{key} is a text: write {number} without quotes'
+
+
+def wrong_datasets(cfg: Config) -> Iterator[str]:
+    """Sentences on annotation files and class names of data sets."""
+    scope = cfg.get('default_scope') or 'mmengine'
+    for key, node in walk(cfg):
+        if not DATASET.match(key) or not isinstance(node, Mapping):
+            continue
+        classes = node.get('classes')  # or the name of a file
+        if isinstance(classes, str) and not os.path.isfile(classes):
+            yield f'{key}.classes is a text: write {(classes,)!r}'
+        if not isinstance(node.get('type'), str):
+            continue
+        file = node.get('ann_file')
+        if isinstance(file, list | tuple):
+            yield (
+                f'{key}.ann_file is a list: write a data set for each file, '
+                "and around them dict(type='ConcatDataset', datasets=[...])"
+            )
+        elif not file and needs_file(find_class(node['type'], scope)):
+            yield f'{key} has no ann_file: name the file of annotations'
+
+
+def needs_file(owner: Any) -> bool:
+    """Whether a class of data sets is one of mmdet's that read a file."""
+    parents = {part.__name__ for part in getattr(owner, '__mro__', ())}
+    return bool(parents & {'CocoDataset', 'XMLDataset'})
+
+
+def wrong_loops(cfg: Config) -> Iterator[str]:
+    """Sentences on halves of a validation or test, and on workers."""
+    for mode in ('train', 'val', 'test'):
+        names = [f'{mode}_{p}' for p in ('dataloader', 'cfg', 'evaluator')]
+        there = [name for name in names if cfg.get(name) is not None]
+        absent = [name for name in names if name not in there]
+        if there and absent and mode != 'train':
+            yield (
+                f'there is {" and ".join(there)}, but no '
+                f'{" and no ".join(absent)}: set all three, or all three to '
+                'None'
+            )
+        loader = cfg.get(names[0]) or {}
+        if loader.get('persistent_workers') and not loader.get('num_workers'):
+            yield (
+                f'{names[0]}.persistent_workers=True needs num_workers of 1 '
+                'or more: set it to False'
+            )

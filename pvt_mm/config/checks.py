@@ -1,5 +1,6 @@
 """Check what a config says before anything is built from it."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -7,6 +8,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
+from torch import nn
 
 from ..errors import UsageError
 from .inheritance import unused_names
@@ -185,4 +188,26 @@ def wrong_loops(cfg: Config) -> Iterator[str]:
             yield (
                 f'{names[0]}.persistent_workers=True needs num_workers of 1 '
                 'or more: set it to False'
+            )
+
+
+def check_custom_keys(cfg: Config, model: nn.Module) -> None:
+    """Warn of custom keys that are in no parameter's name.
+
+    Args:
+        cfg: the config of a run.
+        model: of the run.
+    """
+    given = cfg.optim_wrapper.get('paramwise_cfg') or {}
+    names = [f'.{name}' for name, _ in model.named_parameters()]
+    parts = {'.'.join(n[1:].split('.')[:i]) for n in names for i in (1, 2, 3)}
+    for key in given.get('custom_keys') or {}:
+        if not any(key in name for name in names):  # as mmengine matches
+            near = get_close_matches(key, sorted(parts), n=3, cutoff=0.5)
+            print_log(
+                'optim_wrapper.paramwise_cfg.custom_keys: no name of a '
+                f'parameter has {key!r} in it; nearest: '
+                f'{", ".join(near) or "none"}',
+                logger='current',
+                level=logging.WARNING,
             )

@@ -12,6 +12,7 @@ from mmengine.dist import get_world_size
 from ..checkpoints import check_fit
 from ..config.arguments import command_parser
 from ..config.build_errors import building
+from ..config.checks import check_custom_keys
 from ..config.data_files import check_paths
 from ..datasets.checks.classes import check_dataset
 from ..datasets.checks.examine import check_annotations, check_samples_of
@@ -152,6 +153,7 @@ def train(argv: Sequence[str] | None = None) -> None:
             changes.log()
     with building(cfg, args.config):
         loops = {mode: getattr(runner, f'{mode}_loop') for mode in modes}
+        check_custom_keys(cfg, runner.model)
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     check_dataset(cfg, loops['train'].dataloader.dataset)
     if not args.no_data_check:

@@ -13,6 +13,7 @@ from ..datasets.checks.ignored_labels import (
     set_ignored,
 )
 from ..datasets.resumable_batch_sampler import ResumableBatchSampler
+from ..evaluation.class_names import show_own_classes
 
 
 class FaultTolerant:
@@ -43,8 +44,10 @@ class FaultTolerant:
         return self.ignoring(super().build_test_loop(loop), 'test')
 
     def ignoring(self, loop: BaseLoop, mode: str) -> BaseLoop:
-        """Let the data set of a loop accept what its metrics ignore."""
-        readers = metrics_of(getattr(loop, 'evaluator', None), mode)
+        """Fit the data set of a loop and its metrics to each other."""
+        evaluator = getattr(loop, 'evaluator', None)
+        show_own_classes(getattr(evaluator, 'dataset_meta', None) or {})
+        readers = metrics_of(evaluator, mode)
         set_ignored(loop.dataloader.dataset, readers)
         return loop
 

@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from copy import deepcopy
+from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
@@ -24,6 +25,15 @@ DETECTION_TTA = ConfigDict(
     tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
 )
 META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+
+
+class EvaluationRunner(FaultTolerantRunner):
+    """Writes its config beside its log; the one of the training stays."""
+
+    def dump_config(self) -> None:
+        """Write the config to the folder of this run."""
+        name = f'{Path(self.cfg.filename).stem}.py'
+        self.cfg.dump(os.path.join(self.log_dir, name))
 
 
 def test_parser() -> argparse.ArgumentParser:
@@ -72,7 +82,7 @@ def test(argv: Sequence[str] | None = None) -> None:
         call_in_first(check_annotations, cfg, ('test',))
     with building(cfg, args.config):
         try:
-            runner = FaultTolerantRunner.from_cfg(cfg)
+            runner = EvaluationRunner.from_cfg(cfg)
         finally:
             changes.log()
         loops = {'test': runner.test_loop}

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
+import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -469,3 +471,77 @@ def test_dead_worker_in_the_middle_of_something():
 
 def test_fault_of_the_code_is_not_hidden():
     assert explain(RuntimeError('shape mismatch')) is None
+
+
+@pytest.fixture
+def active_hook():
+    """A PreemptionHook that handles signals, and a limit of 100 s."""
+
+    def late(*_):
+        raise TimeoutError('a child does not end')
+
+    hook = stopping.PreemptionHook()
+    hook.before_train(None)
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(100)
+    yield hook
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+    hook.restore_handlers(None)
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
+@pytest.mark.parametrize(
+    'method, rounds', [('fork', 20), ('spawn', 1), ('forkserver', 1)]
+)
+def test_sigterm_ends_a_child_that_has_just_begun(active_hook, method, rounds):
+    context = multiprocessing.get_context(method)
+    for _ in range(rounds):
+        child = context.Process(target=time.sleep, args=(60,), daemon=True)
+        child.start()
+        child.terminate()
+        child.join(20)
+        assert child.exitcode == -signal.SIGTERM
+    assert active_hook.signum == 0
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_other_signals_do_not_end_a_child(active_hook):
+    ours, theirs = multiprocessing.Pipe()
+    context = multiprocessing.get_context('fork')
+    child = context.Process(target=answer, args=(theirs,), daemon=True)
+    child.start()
+    ours.recv()
+    for signum in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        os.kill(child.pid, signum)
+    ours.send('go on')
+    assert ours.recv() == 'go on'
+    child.join()
+    assert child.exitcode == 0
+
+
+def answer(pipe):
+    pipe.send('ready')
+    pipe.send(pipe.recv())
+
+
+def test_a_pool_that_replaces_its_processes_ends(active_hook):
+    """It forks in a thread."""
+    for _ in range(3):
+        with multiprocessing.Pool(2, maxtasksperchild=1) as pool:
+            assert pool.map(abs, range(-6, 0), 1) == [6, 5, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    'rounds', [5, pytest.param(200, marks=pytest.mark.slow)]
+)
+def test_voc_evaluation_ends(active_hook, rounds):
+    from mmdet.evaluation import eval_map
+
+    boxes = np.array([[5.0, 5, 30, 30], [40, 40, 60, 70]])
+    found = [np.c_[boxes[i : i + 1], 0.9] for i in range(2)]
+    truth = dict(bboxes=boxes, labels=np.array([0, 1]))
+    for _ in range(rounds):
+        score, _ = eval_map([found] * 4, [truth] * 4, logger='silent')
+        assert score == 1

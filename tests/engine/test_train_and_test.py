@@ -371,6 +371,11 @@ def test_resumed_run_equals_undisturbed(
     assert all(torch.equal(weights[k], again[k]) for k in weights)
 
 
+def files_in(folder):
+    """The content of each file."""
+    return {p: p.read_bytes() for p in folder.glob('*') if p.is_file()}
+
+
 def changes_in(log):
     """The changes of the config in the text of a log file."""
     text = log.split('Changes of the config:\n')[1]
@@ -410,10 +415,13 @@ def test_every_change_of_the_config_is_logged_with_its_step(
         line.split(':')[0] + ':' for line in changes
     }
     last = tmp_path / 'run/epoch_1.pth'
-    testing.test([file, str(last), '--work-dir', str(tmp_path / 'test')])
-    (log,) = (tmp_path / 'test').rglob('*.log')
+    left, logs = files_in(tmp_path / 'run'), {log}
+    testing.test([file, str(last), '--work-dir', str(tmp_path / 'run')])
+    assert files_in(tmp_path / 'run') == left
+    (log,) = {*(tmp_path / 'run').rglob('*.log')} - logs
+    assert (log.parent / 'config.py').is_file()
     assert changes_in(log.read_text()) == [
-        f"  work_dir: added '{tmp_path}/test' (work dir)",
+        f"  work_dir: added '{tmp_path}/run' (work dir)",
         f"  load_from: None -> '{last}' (CHECKPOINT)",
         "  launcher: added 'none' (processes)",
     ]

@@ -47,10 +47,7 @@ class PreemptionHook(Hook):
     def receive(self, signum: int, frame: Any) -> None:
         """Record the first signal; another one after SAME ends the process."""
         if os.getpid() != self.process:
-            # a data loader's worker: the training process decides
-            if signum == signal.SIGTERM:
-                die(signum)
-            return
+            return  # a data loader's worker: the training process decides
         if self.signum:
             if time.monotonic() - self.since > SAME:
                 die(signum)
@@ -134,3 +131,38 @@ def die(signum: int) -> None:
     """End this process by the signal's default action."""
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)
+
+
+def is_active() -> bool:
+    """Whether a PreemptionHook handles the signals of this process."""
+    handler = signal.getsignal(signal.SIGTERM)
+    return isinstance(getattr(handler, '__self__', None), PreemptionHook)
+
+
+def before_fork() -> None:
+    """Block signals: Python forgets those that reach a child before it runs.
+
+    A multiprocessing.Pool would wait for ever for such a child to end.
+    """
+    if is_active():
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def after_fork_in_parent() -> None:
+    """Receive the signals that were blocked."""
+    if is_active():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def after_fork_in_child() -> None:
+    """Let SIGTERM end the child, also one that was blocked."""
+    if is_active():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+os.register_at_fork(
+    before=before_fork,
+    after_in_parent=after_fork_in_parent,
+    after_in_child=after_fork_in_child,
+)

@@ -100,18 +100,31 @@ class FaultTolerantPipeline(Compose):
         Raises:
             MismatchError: its size or its labels contradict them.
         """
-        truth = sample.get('data_samples')
-        if not isinstance(truth, BaseDataElement):
-            return
-        read = tuple(truth.get('ori_shape', ()))
         written = tuple(info[key] for key in SIZE)
-        if read and None not in written and read != written:
-            raise MismatchError(other_size(info['img_path'], read, written))
-        if 'gt_sem_seg' not in truth:
-            return
+        for truth in samples_in(sample.get('data_samples')):
+            read = tuple(truth.get('ori_shape', ()))
+            if read and None not in written and read != written:
+                raise MismatchError(
+                    other_size(info['img_path'], read, written)
+                )
+            if 'gt_sem_seg' in truth:
+                self.check_labels(sample, truth, info)
+
+    def check_labels(
+        self, sample: Mapping, truth: BaseDataElement, info: Mapping
+    ) -> None:
+        """Compare a label map with its image and the number of classes.
+
+        Raises:
+            MismatchError: it contradicts them.
+        """
         labels = truth.gt_sem_seg.data.squeeze(0)
         # a label map to test with is not resized with its image
-        wanted = tuple(sample['inputs'].shape[-2:]) if self.skip else read
+        wanted = tuple(
+            sample['inputs'].shape[-2:]
+            if self.skip
+            else truth.get('ori_shape', ())
+        )
         if wanted and tuple(labels.shape) != wanted:
             raise MismatchError(
                 f'{info["seg_map_path"]} has labels of size '
@@ -147,14 +160,28 @@ class FaultTolerantPipeline(Compose):
 
     def report(self, sample: Mapping) -> None:
         """Add the faults of skipped samples to the metainfo of this one."""
-        truth = sample.get('data_samples')
-        if isinstance(truth, BaseDataElement):
+        truth = next(samples_in(sample.get('data_samples')), None)
+        if truth is not None:
             before = truth.get('skipped', ())
             truth.set_metainfo({'skipped': (*before, *self.skipped)})
         else:
             for what in self.skipped:
                 print_log(f'Skipped: {what}', 'current', WARNING)
         self.skipped = []
+
+
+def samples_in(data: Any) -> Iterator[BaseDataElement]:
+    """The samples in the ``data_samples`` of a batch or of one image.
+
+    Semi-supervised training has them by branch, with None where an image
+    belongs to another one.
+    """
+    if isinstance(data, BaseDataElement):
+        yield data
+    elif isinstance(data, Mapping | list | tuple):
+        parts = data.values() if isinstance(data, Mapping) else data
+        for part in parts:
+            yield from samples_in(part)
 
 
 class MismatchError(ValueError):

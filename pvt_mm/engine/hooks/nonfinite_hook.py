@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ...datasets.checks.fault_tolerant_pipeline import samples_in
 from ...errors import UsageError
 from ..launch import max_over_processes
 from .preemption_hook import PreemptionHook
@@ -147,8 +148,8 @@ def finite(grads: list[Tensor]) -> bool:
 
 def names(batch: Mapping) -> list[str]:
     """The image files of a batch; their ids where no file is known."""
-    found = []
-    for sample in batch.get('data_samples', []):
-        name = sample.get('img_path') or sample.get('img_id', '?')
-        found.append(str(name))
-    return found
+    found = {
+        str(sample.get('img_path') or sample.get('img_id', '?')): None
+        for sample in samples_in(batch.get('data_samples'))
+    }
+    return list(found)

@@ -11,6 +11,7 @@ from ...datasets.checks.fault_tolerant_pipeline import (
     FaultTolerantPipeline,
     inner,
     make_fault_tolerant,
+    samples_in,
 )
 from ...datasets.checks.report import SHARE, allowed
 from ...errors import SampleError
@@ -51,7 +52,7 @@ class SkippedSamplesHook(Hook):
         self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
         """Log the samples that were skipped while batches were loaded."""
-        samples = (data_batch or {}).get('data_samples', ())
+        samples = samples_in((data_batch or {}).get('data_samples'))
         for what in (w for s in samples for w in s.get('skipped', ())):
             self.times += 1
             if what not in self.seen:

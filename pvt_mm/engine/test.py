@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
@@ -15,8 +16,9 @@ from ..config.data_files import check_paths
 from ..datasets.checks.classes import check_dataset
 from ..datasets.checks.examine import check_annotations, check_samples_of
 from ..errors import UsageError
+from .hooks.predictions_hook import PredictionsHook
 from .launch import call_in_first, number_process, start_processes
-from .run_config import add_run_arguments, read_run_config
+from .run_config import add_import, add_run_arguments, read_run_config
 from .runner import FaultTolerantRunner
 
 # Boxes found in the image and in its mirror image, merged by NMS.
@@ -24,6 +26,7 @@ DETECTION_TTA = ConfigDict(
     type='DetTTAModel',
     tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
 )
+VISUALIZERS = {'mmdet': 'DetLocalVisualizer', 'mmseg': 'SegLocalVisualizer'}
 META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 
 
@@ -99,37 +102,42 @@ def keep_predictions(cfg: Config, out: str) -> None:
     Raises:
         UsageError: detections to another kind of file.
     """
-    metrics = cfg.test_evaluator
-    metrics = metrics if isinstance(metrics, list) else [metrics]
     scope = cfg.get('default_scope')
     if scope == 'mmseg':
-        metrics[0].update(output_dir=out, keep_results=True)
-    elif not out.endswith(('.pkl', '.pickle')):
+        add_predictions_hook(cfg, label_maps=os.path.abspath(out))
+        return
+    if not out.endswith(('.pkl', '.pickle')):
         raise UsageError(f'--out {out}: detections go to a file named *.pkl')
-    else:
-        kind = 'DumpDetResults' if scope == 'mmdet' else 'DumpResults'
-        metrics = [*metrics, dict(type=kind, out_file_path=out)]
-    cfg.test_evaluator = metrics
+    metrics = cfg.test_evaluator
+    metrics = metrics if isinstance(metrics, list) else [metrics]
+    kind = 'DumpDetResults' if scope == 'mmdet' else 'DumpResults'
+    cfg.test_evaluator = [*metrics, dict(type=kind, out_file_path=out)]
 
 
 def draw_predictions(cfg: Config, folder: str) -> None:
     """Draw every prediction over its image, into a folder.
 
     Raises:
-        UsageError: the config has no hook that draws.
+        UsageError: the predictions cannot be drawn.
     """
-    hook = (cfg.get('default_hooks') or {}).get('visualization')
-    if hook is None:
+    scope = cfg.get('default_scope')
+    if scope not in VISUALIZERS:
         raise UsageError(
-            '--show-dir: the config has no default_hooks.visualization'
+            '--show-dir draws objects and label maps, and default_scope is '
+            f'{scope!r}'
         )
-    hook.draw = True
-    if cfg.get('default_scope') == 'mmseg':
-        hook.interval = 1
-        backend = dict(type='LocalVisBackend', img_save_dir='.')
-        cfg.visualizer.vis_backends = [dict(backend, save_dir=folder)]
-    else:
-        hook.test_out_dir = folder
+    cfg.setdefault('visualizer', dict(type=VISUALIZERS[scope]))
+    hook = (cfg.get('default_hooks') or {}).get('visualization') or {}
+    kept = {'score_thr': 'pred_score_thr'} if scope == 'mmdet' else {}
+    options = {new: hook[old] for old, new in kept.items() if old in hook}
+    add_predictions_hook(cfg, pictures=folder, **options)
+
+
+def add_predictions_hook(cfg: Config, **options: Any) -> None:
+    """Add a PredictionsHook to a test."""
+    hook = dict(type=PredictionsHook.__name__, **options)
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
+    add_import(cfg, PredictionsHook)
 
 
 def augment(cfg: Config) -> None:

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from torch import Tensor
 
+from ..datasets.image_names import image_paths, label_map_names
 from ..errors import UsageError
 
 SCORES = {'bbox': 'box AP', 'segm': 'mask AP'}
@@ -139,9 +140,10 @@ def label_maps(dataset: Any, folder: Path) -> np.ndarray:
     load = LoadAnnotations()
     classes = len(dataset.metainfo['classes'])
     matrix = np.zeros((classes, classes), np.int64)
+    names = label_map_names(image_paths(dataset))
     for i in range(len(dataset)):
         info = dataset.get_data_info(i)
-        file = folder / f'{Path(info["img_path"]).stem}.png'
+        file = folder / names[info['img_path']]
         if not file.is_file():
             raise UsageError(
                 f'{file} is not there: give the folder that tools/test.py '

@@ -6,6 +6,7 @@ from .compile_hook import CompileHook
 from .deterministic_hook import DeterministicHook
 from .first_score_hook import FirstScoreHook
 from .nonfinite_hook import NonFiniteHook
+from .predictions_hook import PredictionsHook
 from .preemption_hook import PreemptionHook
 from .sanity_check_hook import SanityCheckHook
 from .seed_hook import SeedHook
@@ -18,6 +19,7 @@ __all__ = [
     'DeterministicHook',
     'FirstScoreHook',
     'NonFiniteHook',
+    'PredictionsHook',
     'PreemptionHook',
     'SanityCheckHook',
     'SeedHook',

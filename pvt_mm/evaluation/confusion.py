@@ -1,7 +1,4 @@
-"""Confusion matrix and scores per class of the predictions of a test run.
-
-The scores come from mmdet's and mmseg's own metrics.
-"""
+"""Confusion matrix of the predictions of a test run, and rows of scores."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,14 +7,10 @@ from typing import Any
 import mmcv
 import numpy as np
 import torch
-from mmengine.config import Config
-from mmengine.evaluator import Evaluator
 from torch import Tensor
 
 from ..datasets.image_names import image_paths, label_map_names
 from ..errors import UsageError
-
-SCORES = {'bbox': 'box AP', 'segm': 'mask AP'}
 
 
 def detections(
@@ -38,20 +31,12 @@ def detections(
     Returns:
         int64 (classes + 1, classes + 1), true by found; the last row is of
         no object, the last column of objects that were not found
-
-    Raises:
-        UsageError: the predictions are of other images.
     """
     classes = len(dataset.metainfo['classes'])
     matrix = np.zeros((classes + 1, classes + 1), np.int64)
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     truths = {info['img_id']: info['instances'] for info in infos}
     for result in results:
-        if result['img_id'] not in truths:
-            raise UsageError(
-                f'the predictions have an image {result["img_id"]} that the '
-                'test data set does not have: give the config they are of'
-            )
         pairs = match(truths[result['img_id']], result, score, iou)
         for true, found in pairs:
             matrix[true, found] += 1  # -1, for none, is the last index
@@ -99,26 +84,6 @@ def overlap(boxes: Tensor, others: list, mode: str = 'iou') -> Tensor:
     from mmdet.structures.bbox import bbox_overlaps
 
     return bbox_overlaps(boxes, boxes.new_tensor(others).view(-1, 4), mode)
-
-
-def average_precision(
-    cfg: Config, dataset: Any, results: Sequence[Mapping]
-) -> dict[str, list[float]]:
-    """COCO's AP per class in percent, by name, from mmdet's CocoMetric."""
-    metrics = cfg.test_evaluator
-    metrics = metrics if isinstance(metrics, list) else [metrics]
-    (metric,) = (m for m in metrics if m.type == 'CocoMetric')
-    kinds = metric.get('metric', 'bbox')
-    columns = {}
-    for kind in [kinds] if isinstance(kinds, str) else kinds:
-        one = Evaluator(dict(metric, metric=kind, classwise=True))
-        one.dataset_meta = dataset.metainfo
-        scores = one.offline_evaluate(list(results))
-        columns[SCORES.get(kind, kind)] = [
-            100 * scores.get(f'coco/{name}_precision', float('nan'))
-            for name in dataset.metainfo['classes']
-        ]
-    return columns
 
 
 def label_maps(dataset: Any, folder: Path) -> np.ndarray:
@@ -197,11 +162,15 @@ def score_rows(
     yield ['class', *columns]
     for name, *values in zip(names, *columns.values(), strict=True):
         yield [name, *map(cell, values)]
-    means = [
-        np.nanmean(values) if isinstance(values[0], float) else sum(values)
-        for values in columns.values()
-    ]
-    yield ['mean, or sum', *map(cell, means)]
+    yield ['mean, or sum', *map(cell, map(mean_or_sum, columns.values()))]
+
+
+def mean_or_sum(values: Sequence) -> float:
+    """The mean of the scores that there are, or the sum of counts."""
+    if not isinstance(values[0], float):
+        return sum(values)
+    there = [value for value in values if not np.isnan(value)]
+    return sum(there) / len(there) if there else float('nan')
 
 
 def cell(value: float) -> str:

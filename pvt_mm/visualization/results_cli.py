@@ -16,8 +16,8 @@ from ..config.build_errors import building
 from ..config.data_files import check_paths
 from ..config.loading import open_config
 from ..errors import UsageError
+from ..evaluation.class_scores import average_precision, check_results
 from ..evaluation.confusion import (
-    average_precision,
     detections,
     intersections,
     label_maps,
@@ -147,10 +147,19 @@ def read_predictions(path: Path, scope: str) -> Any:
 def analyse(
     cfg: Config, dataset: Any, results: list, args: argparse.Namespace
 ) -> tuple[np.ndarray, dict[str, list]]:
-    """The confusion matrix and the columns of the table of a detector."""
+    """The confusion matrix and the columns of the table of a detector.
+
+    Raises:
+        UsageError: the predictions are of another data set.
+    """
+    check_results(dataset, results)
     matrix = detections(dataset, results, args.score, args.iou)
     with redirect_stdout(None):  # pycocotools tells what it does
         scores = average_precision(cfg, dataset, results)
+    if not scores:
+        print('no metric of test_evaluator has scores per class')
+    if not any(len(r['pred_instances']['labels']) for r in results):
+        print('nothing was found in any image, so there are no scores')
     counts = matrix[:-1].sum(1).tolist()
     return matrix, {'objects': counts, **scores}
 

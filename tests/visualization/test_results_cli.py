@@ -147,3 +147,26 @@ def test_predictions_that_are_none_are_one_sentence(configs, tmp_path, capsys):
         status, _, said = say(capsys, results_cli.main, *argv)
         assert status == 1 and text in one_error(said)
         assert not (tmp_path / 'out').exists()
+
+
+def test_nothing_found_is_a_sentence_and_no_warning(
+    configs, drawn, tmp_path, capsys, recwarn
+):
+    truth = json.loads(
+        (drawn / 'coco/annotations/instances_val2017.json').read_text()
+    )
+    results = [
+        {
+            'img_id': image['id'],
+            'ori_shape': (image['height'], image['width']),
+            'pred_instances': found([], [], []),
+        }
+        for image in truth['images']
+    ]
+    dump(results, tmp_path / 'found.pkl')
+    argv = [configs['det'], tmp_path / 'found.pkl', '--out', tmp_path / 'out']
+    status, out, _ = say(capsys, results_cli.main, *argv)
+    assert status == 0
+    assert 'nothing was found in any image' in out
+    assert rows_of(tmp_path / 'out/classes.csv')[-1][-1] == '-'
+    assert not [w for w in recwarn if 'empty slice' in str(w.message)]

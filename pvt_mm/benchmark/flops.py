@@ -85,7 +85,8 @@ def count(cfg: Config, size: tuple[int, int]) -> Count:
     model = build(cfg)
     # mmcv's operators and Deformable DETR read values: not on 'meta'
     device = next(model.parameters()).device
-    image = torch.empty(1, 3, *size, device=device)
+    channels = cfg.model.backbone.get('in_channels', 3)
+    image = torch.empty(1, channels, *size, device=device)
     return count_run(
         model, cfg.model.backbone.type, partial(forward, model, image)
     )

@@ -139,4 +139,5 @@ def draw_result(result: Result, predictor: Predictor) -> np.ndarray:
 
 def label_map(sample: BaseDataElement) -> np.ndarray:
     """The class of each pixel (H, W)"""
-    return sample.pred_sem_seg.data[0].numpy()
+    # mmseg has floats where one output channel is compared with a threshold
+    return sample.pred_sem_seg.data[0].numpy().astype(np.int64)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..checkpoints import load_pretrained
 from ..config.arguments import command_parser, count
+from .drawing import to_rgb
 from .features import (
     attention,
     blocks_of,
@@ -84,8 +85,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = parser().parse_args(argv)
     check_picture(args.out)
-    image, at = read_image(args.image, args.side, args.at)
     backbone, mean, std = open_model(args.model)
+    channels = backbone.in_channels
+    image, at = read_image(args.image, args.side, args.at, channels)
     if args.weights:
         load_pretrained(backbone, args.weights)
     backbone.eval()
@@ -99,7 +101,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = args.weights or 'random weights'
     title = f'{args.model}, {weights}'
     one = args.stage is not None
-    draw_panels(args.out, image, panels, at, title, wide=not one)
+    shown = image if channels == 3 else to_rgb(image)
+    draw_panels(args.out, shown, panels, at, title, wide=not one)
     print(f'maps and attention: {args.out}')
 
 

@@ -23,21 +23,28 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 def read_image(
-    path: str, side: int, at: Sequence[float] | None
+    path: str, side: int, at: Sequence[float] | None, channels: int = 3
 ) -> tuple[np.ndarray, tuple[float, float]]:
-    """The image RGB (H, W, 3), resized, and the query as shares of it.
+    """The image (H, W, C), resized, and the query as shares of it.
 
     Args:
         path: of the image.
         side: pixels of the longer side.
         at: x and y of the query in pixels of the file; None for its centre.
+        channels: C; 3 are RGB, 1 is grey, others are those of the file.
 
     Raises:
         UsageError: it cannot be read, or the query is outside.
     """
     if fault := problem(path):
         raise UsageError(f'{path} {fault}')
-    image = mmcv.imread(path, channel_order='rgb')
+    kind = {1: 'grayscale', 3: 'color'}.get(channels, 'unchanged')
+    image = np.atleast_3d(mmcv.imread(path, kind, channel_order='rgb'))
+    if image.shape[2] != channels:
+        raise UsageError(
+            f'{path} has {image.shape[2]} channels, and the backbone takes '
+            f'{channels}'
+        )
     height, width = image.shape[:2]
     x, y = at or (width / 2, height / 2)
     if not (0 <= x < width and 0 <= y < height):
@@ -49,11 +56,13 @@ def read_image(
     size = [max(1, round(n * factor)) for n in (width, height)]
     small = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     image = cv2.resize(image, size, interpolation=small)
-    return image, (y / height, x / width)
+    return np.atleast_3d(image), (y / height, x / width)
 
 
 def open_model(name: str) -> tuple[nn.Module, tuple, tuple]:
-    """A backbone, and mean (3,) and std (3,) of RGB that its images have.
+    """A backbone, and mean (C,) and std (C,) that its images have.
+
+    Of RGB for three channels.
 
     Args:
         name: a config, or a backbone such as pvt_v2_b2.
@@ -66,14 +75,13 @@ def open_model(name: str) -> tuple[nn.Module, tuple, tuple]:
     cfg = load_config(name)
     with building(cfg, name):
         backbone = build(cfg)
-    if not hasattr(backbone, 'stages') or backbone.in_channels != 3:
-        raise UsageError(
-            f'{name}: the backbone must be PVT, PVTv2 or MPViT for images of '
-            '3 channels'
-        )
+    if not hasattr(backbone, 'stages'):
+        raise UsageError(f'{name}: the backbone must be PVT, PVTv2 or MPViT')
     given = cfg.model.get('data_preprocessor') or {}
-    mean, std = given.get('mean') or MEAN, given.get('std') or STD
-    if given.get('bgr_to_rgb') or not given.get('mean'):
+    channels = backbone.in_channels
+    usual = (MEAN, STD) if channels == 3 else ([0] * channels, [1] * channels)
+    mean, std = given.get('mean') or usual[0], given.get('std') or usual[1]
+    if given.get('bgr_to_rgb') or not given.get('mean') or channels != 3:
         return backbone, mean, std
     return backbone, mean[::-1], std[::-1]
 
@@ -87,6 +95,6 @@ def build(cfg: Config) -> nn.Module:
 
 
 def normalized(image: np.ndarray, mean: tuple, std: tuple) -> Tensor:
-    """RGB (H, W, 3) -> what a backbone takes, (1, 3, H, W)"""
+    """(H, W, C) -> what a backbone takes, (1, C, H, W)"""
     x = (image - np.array(mean)) / np.array(std)
     return torch.from_numpy(x).permute(2, 0, 1)[None].float()

@@ -17,6 +17,7 @@ from render.flops import (
     size_of,
     with_deviation,
 )
+from small_runs import load
 from torch.utils.flop_counter import FlopCounterMode
 
 from pvt_mm.benchmark import flops_cli as cli
@@ -135,3 +136,16 @@ def test_tool_counts_one_config_at_a_size(capsys):
     with pytest.raises(SystemExit):
         cli.main(['--size', '64', '64'])
     assert 'required: configs' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('channels', [1, 2, 4, 12])
+def test_images_with_any_channels_are_counted(channels):
+    cfg, usual = (
+        load('configs/semantic_fpn_pvt_v2_b0_shapes.py') for _ in range(2)
+    )
+    cfg.model.backbone.in_channels = channels
+    one, three = (count(c, (64, 96)) for c in (cfg, usual))
+    more = (channels - 3) * 32 * 7 * 7  # weights of the first layer
+    assert one.params - three.params == pytest.approx(more / 1e6)
+    grid = 64 // 4 * 96 // 4
+    assert one.true - three.true == pytest.approx(more * grid / 1e9)

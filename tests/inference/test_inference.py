@@ -9,6 +9,8 @@ import pytest
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 from pycocotools.coco import COCO
 from pycocotools.mask import decode
 from small_detectors import BACKBONE, DIMS
@@ -20,7 +22,7 @@ from pvt_mm.inference import Predictor, infer
 from pvt_mm.inference.cli import main
 from pvt_mm.inference.output import AtomicVideo, label_name
 from pvt_mm.inference.predictor import BadImage
-from pvt_mm.inference.results import infer_items
+from pvt_mm.inference.results import infer_items, label_map
 from pvt_mm.inference.sources import Files, Video, open_source
 
 CLASSES = ('disc', 'square', 'triangle', 'star', 'ring')
@@ -143,6 +145,16 @@ def test_label_maps_hold_classes(models, drawn, tmp_path, capsys, predictors):
         assert cv2.imread(str(path)).shape[:2] == shape
         assert sum(one['pixels'].values()) == labels.size
         assert set(one['pixels']) == {names[i] for i in np.unique(labels)}
+
+
+@pytest.mark.parametrize('kind', [torch.float32, torch.float16, torch.bool])
+def test_labels_of_one_output_channel_are_whole_numbers(kind):
+    """mmseg compares it with a threshold, and keeps the type of the logits."""
+    labels = torch.tensor([[[0, 1], [1, 1]]])
+    sample = SegDataSample(pred_sem_seg=PixelData(data=labels.to(kind)))
+    found = label_map(sample)
+    assert found.dtype == np.int64
+    assert found.tolist() == labels[0].tolist()
 
 
 def test_a_batch_gives_what_single_images_give(predictors, drawn):

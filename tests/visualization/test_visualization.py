@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from mmengine.visualization import Visualizer
-from small_runs import RETINANET, TINY, load, one_error, say
+from small_runs import RETINANET, SEGMENTOR, TINY, load, one_error, say, write
 
 import pvt_mm
 from pvt_mm.config.cfg_options import merge_options
@@ -392,6 +392,39 @@ def test_features_of_a_name_and_of_a_trained_config(
     config = configs['det']
     assert say(capsys, features_cli.main, config, *argv, *weights)[0] == 0
     assert cv2.imread(str(out)).shape[1] == 1040
+
+
+@pytest.mark.parametrize(
+    ('channels', 'stored', 'error'),
+    [
+        (1, 1, ''),
+        (1, 3, ''),  # is read in grey
+        (4, 4, ''),
+        (3, 4, ''),  # without its transparency
+        (4, 3, 'has 3 channels, and the backbone takes 4'),
+        (2, 1, 'has 1 channels, and the backbone takes 2'),
+    ],
+)
+@pytest.mark.parametrize('normalized', [True, False])
+def test_features_of_images_with_any_channels(
+    tmp_path, capsys, channels, stored, error, normalized
+):
+    cfg = load(SEGMENTOR)
+    cfg.model.backbone.update(arch=TINY, in_channels=channels)
+    cfg.model.data_preprocessor = dict(type='SegDataPreProcessor')
+    if normalized:
+        cfg.model.data_preprocessor.update(
+            mean=[90.0] * channels, std=[60.0] * channels
+        )
+    config = write(cfg, tmp_path / 'config.py')
+    image = np.random.default_rng(0).integers(256, size=(40, 64, stored))
+    cv2.imwrite(str(tmp_path / 'a.png'), image.astype(np.uint8))
+    argv = [config, tmp_path / 'a.png', '--out', tmp_path / 'out.png']
+    status, _, said = say(capsys, features_cli.main, *argv, '--side', 64)
+    if error:
+        assert status == 1 and error in one_error(said)
+    else:
+        assert status == 0 and (tmp_path / 'out.png').is_file()
 
 
 def test_a_model_or_place_that_is_not_there(drawn, tmp_path, capsys):

@@ -12,7 +12,12 @@ NAMES = tuple(dict.fromkeys(known.name for known in FORMATS))
 
 
 def convert(
-    source: str, target: str, to: str = 'pvt_mm', *, force: bool = False
+    source: str,
+    target: str,
+    to: str = 'pvt_mm',
+    *,
+    name: str = '',
+    force: bool = False,
 ) -> list[str]:
     """Write a copy of source in another checkpoint format.
 
@@ -20,6 +25,7 @@ def convert(
         source: ``pvt://NAME``, an http(s) address or a file.
         target: file to write, .pth or .safetensors.
         to: format of the copy.
+        name: of the set of weights, where source has several.
         force: replace target if it is there.
 
     Returns:
@@ -30,7 +36,7 @@ def convert(
             its family has, or has no such form.
     """
     path = locate(source)
-    weights = read_weights(path)
+    weights = read_weights(path, name)
     try:
         ours = result = to_ours(weights)
         check_names(ours.state)
@@ -64,8 +70,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         help='format of the copy; ours if not given',
     )
     p.add_argument(
+        '--set',
+        default='',
+        metavar='NAME',
+        help='which weights of a file with several, such as state_dict_ema '
+        'or teacher',
+    )
+    p.add_argument(
         '--force', action='store_true', help='replace a file that is there'
     )
     args = p.parse_args(argv)
-    for line in convert(args.source, args.target, args.to, force=args.force):
+    options = dict(name=args.set, force=args.force)
+    for line in convert(args.source, args.target, args.to, **options):
         print(line)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .key_mapping import covers, map_keys
+from .key_mapping import covers, find_row, map_keys
 from .key_templates import CheckpointFormat, State, parts, template
 from .mpvit_formats import MPVIT_FORMATS
 from .pvt_formats import PVT_FORMATS
@@ -50,11 +50,36 @@ def detect_format(state: State) -> tuple[CheckpointFormat, str]:
         key = next((k for k in state if f'.{k}'.endswith(f'.{first}')), None)
         if key is not None and all(other[1:] in state for other in others):
             return known, key.removesuffix(first)
+    if lacking := nearly(state):
+        raise CheckpointError(lacking)
     near = ', '.join(nearest(state))
     raise CheckpointError(
         f'no known checkpoint format among {len(state)} keys such as '
         f'{", ".join(list(state)[:3])}; nearest: {near}'
     )
+
+
+def nearly(state: State) -> str:
+    """Which format a state dict has but for one key; '' if none.
+
+    Nine of ten keys of its backbone are in the table of the format.
+    """
+    best, found = 0.9, ''
+    for known in FORMATS:
+        for prefix in {'', known.model, known.classifier}:
+            keys = [k[len(prefix) :] for k in state if k.startswith(prefix)]
+            if known.table:
+                fit = [k for k in keys if find_row(k, known.table, False)]
+            else:
+                fit = {*keys} - {*unexpected_keys(known, keys)}
+            if len(keys) > 20 and len(fit) / len(keys) >= best:
+                best = len(fit) / len(keys)
+                found = (
+                    f'nearly the checkpoint format {known}, but '
+                    f'{prefix}{known.signature[0]} is missing: the file is '
+                    'incomplete'
+                )
+    return found
 
 
 def nearest(state: State, count: int = 3) -> list[str]:

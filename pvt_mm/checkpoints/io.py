@@ -5,11 +5,13 @@ import os
 import pickle
 import re
 from collections.abc import Mapping
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from ..compat import checkpoint_reading
@@ -25,20 +27,25 @@ CONTAINERS = ('state_dict', 'model')
 HARMLESS = [argparse.Namespace]
 
 
-def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+def read_weights(path: str | os.PathLike, name: str = '') -> dict[str, Tensor]:
     """The tensors of a .pth or .safetensors file by name, on the CPU.
 
     Nothing in the file is executed: pickles are read by torch's
     weights-only reader.
 
+    Args:
+        path: of the file.
+        name: of the set of weights, where the file has several; the first of
+            CONTAINERS if not given.
+
     Raises:
         CheckpointError: no such file, or one that is not a weight file, is
-            cut short, or asks for anything but data.
+            cut short, or asks for anything but data; or no such set.
     """
     path = os.fspath(path)
     kind = file_kind(path)
     read = read_safetensors if kind == 'safetensors' else read_pickle
-    weights = unwrap(read(path))
+    weights = unwrap(read(path), path, name)
     if not weights:
         raise CheckpointError(f'{path} holds no tensors by name')
     check_tensors(path, weights)
@@ -83,14 +90,52 @@ def read_safetensors(path: str) -> dict[str, Tensor]:
         ) from error
 
 
-def unwrap(content: Any) -> dict[str, Tensor]:
-    """The state dict in the content of a file, without DDP's 'module.'"""
-    for entry in CONTAINERS:
-        if isinstance(content, Mapping) and isinstance(
-            content.get(entry), Mapping
-        ):
-            content = content[entry]
-            break
+def unwrap(content: Any, path: str, name: str = '') -> dict[str, Tensor]:
+    """The state dict in the content of a file, without DDP's 'module.'
+
+    Args:
+        content: of the file.
+        path: of the file, for messages.
+        name: of a set of weights, or the first part of its keys.
+
+    Raises:
+        CheckpointError: there is no such set.
+    """
+    if not isinstance(content, Mapping):
+        return {}
+    sets = {k: s for k, v in content.items() if (s := tensors(v))}
+    first = next((k for k in CONTAINERS if k in sets), None)
+    if first is None and not tensors(content):
+        first = next(iter(sets), None)
+    weights = sets.get(name or first, tensors(content))
+    others = [k for k, s in sets.items() if 2 * len(s) > len(weights)]
+    if name and name not in sets:
+        weights = sets.get(first, weights)
+        start = f'{name}.'
+        weights = {
+            key.removeprefix(start): value
+            for key, value in weights.items()
+            if key.startswith(start)
+        }
+        if not weights:
+            raise CheckpointError(
+                f'{path} has no set of weights {name}; it has '
+                f'{", ".join(others) or "one"}'
+            )
+    elif not name and len(others) > 1:
+        others.remove(first)
+        print_log(
+            f'{path} has several sets of weights: {first} is loaded; for '
+            f'another: pvt_mm convert {path} NEW.pth --set '
+            f'{" or ".join(others)}',
+            'current',
+            WARNING,  # mmengine says a warning once
+        )
+    return weights
+
+
+def tensors(content: Any) -> dict[str, Tensor]:
+    """The tensors by name in a dict, without DDP's 'module.'"""
     if not isinstance(content, Mapping):
         return {}
     return {

@@ -6,6 +6,8 @@ from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
 
+from ..checkpoints.strict_load import name_to_load
+from ..compat import is_resuming
 from ..datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
 from ..datasets.checks.ignored_labels import (
     heads_of,
@@ -34,6 +36,15 @@ class FaultTolerant:
         if training:
             set_ignored(loader.dataset, heads_of(self.model))
         return loader
+
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Any:
+        """Load a checkpoint, as mmengine's Runner does.
+
+        The start of a run may be of any known format, and is converted.
+        """
+        if not is_resuming(self):
+            filename = name_to_load(self.model, filename)
+        return super().load_checkpoint(filename, *args, **kwargs)
 
     def build_val_loop(self, loop: Any) -> BaseLoop:
         """Build the loop of evaluations during training."""

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import BaseDataElement
 
-from ..checkpoints import check_fit, locate, read_weights
+from ..checkpoints import load_model, locate
 from ..config.build_errors import building
 from ..config.cfg_options import merge_options
 from ..config.data_files import dataset_configs
@@ -72,9 +72,7 @@ class Predictor:
                 'metainfo=dict(classes=(...)) there'
             )
         check_classes(cfg, self.names)
-        state = read_weights(path)
-        check_fit(self.inferencer.model, path, state=state)
-        self.inferencer.model.load_state_dict(state, strict=False)
+        load_model(self.inferencer.model, path)
         self.visualizer = build_visualizer(cfg.default_scope, metainfo)
 
     def read(self, path: str | os.PathLike) -> np.ndarray:

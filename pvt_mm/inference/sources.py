@@ -47,7 +47,14 @@ class Files:
         self.folder = path if path.is_dir() else path.parent
         self.paths = [path]
         if path.is_dir():
-            self.paths = sorted(find(path, without))
+            there = sorted(find(path, without))
+            self.paths = [p for p in there if is_image(p)]
+            if left := [p for p in there if not is_image(p)]:
+                kinds = {p.suffix or p.name for p in left}
+                print(
+                    f'{len(left)} of {len(there)} files in {path} are left '
+                    f'out, which are no images ({", ".join(sorted(kinds))})'
+                )
         if not self.paths:
             raise UsageError(
                 f'{path} has no images ({", ".join(IMAGES)}) in it'
@@ -63,15 +70,19 @@ class Files:
 
 
 def find(folder: Path, without: Path | None) -> Iterator[Path]:
-    """The images below a folder, except those below another one."""
+    """The files below a folder, except those below another one."""
     left_out = without and without.resolve()
     for place, folders, names in os.walk(folder):
         folders[:] = [
             name for name in folders if Path(place, name).resolve() != left_out
         ]
         for name in names:
-            if name.lower().endswith(IMAGES):
-                yield Path(place, name)
+            yield Path(place, name)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image, by its name."""
+    return path.name.lower().endswith(IMAGES)
 
 
 class Video:

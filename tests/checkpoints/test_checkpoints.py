@@ -472,7 +472,7 @@ def test_folder_of_the_user_comes_first(cache, official, monkeypatch):
     monkeypatch.setenv(download.FOLDER, str(official.parent))
     assert download.locate('pvt://pvt_v2_b0') == official
     state = CheckpointLoader.load_checkpoint('pvt://pvt_v2_b0')
-    assert 'backbone.stages.0.norm.weight' in state
+    assert 'backbone.stages.0.norm.weight' in state['state_dict']
     monkeypatch.setenv(download.FOLDER, str(official))
     with pytest.raises(CheckpointError, match='is not a folder'):
         download.locate('pvt://pvt_v2_b0')

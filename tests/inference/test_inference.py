@@ -350,3 +350,23 @@ def test_a_damaged_video_says_how_much_of_it_was_read(tmp_path, monkeypatch):
     assert video.fault.endswith(
         'clip.avi has 9 frames, but only 4 could be read: it is damaged'
     )
+
+
+@pytest.mark.parametrize(
+    ('others', 'said'),
+    [
+        (['a.gif', 'b.GIF'], '2 of 3 files in {} are left out'),
+        (['a.gif', 'b/notes.txt', 'b/x'], '3 of 4 files in {} are left out'),
+        (['out/0.txt'], ''),
+        ([], ''),
+    ],
+)
+def test_files_that_are_no_images_are_counted(tmp_path, capsys, others, said):
+    for name in ['0.jpg', *others]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b'')
+    (item,) = open_source(tmp_path, tmp_path / 'out')
+    assert item.name == '0.jpg'
+    out = capsys.readouterr().out
+    assert out.startswith(said.format(tmp_path)) and bool(out) == bool(said)
+    assert all(part in out for part in ('.gif',) if 'a.gif' in others)

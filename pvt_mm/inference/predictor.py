@@ -98,11 +98,12 @@ class Predictor:
         """Through the test pipeline: BGR (H, W, 3) -> inputs (3, H', W')
 
         Raises:
-            BadImage: the pipeline cannot take an image of this size. Any
-                other exception of a transform is a bug, and passes.
+            BadImage: the pipeline cannot take an image of this size, or
+                leaves it out. Any other exception of a transform is a bug,
+                and passes.
         """
         try:
-            return self.inferencer.pipeline(image)
+            prepared = self.inferencer.pipeline(image)
         except Exception as error:
             if not is_data_error(error, {}, {}):
                 raise
@@ -110,6 +111,9 @@ class Predictor:
             raise BadImage(
                 f'fails in the test pipeline ({type(error).__name__}: {what})'
             ) from error
+        if prepared is None:
+            raise BadImage('a transform of the test pipeline leaves it out')
+        return prepared
 
     def predict(self, prepared: Sequence[dict]) -> list[BaseDataElement]:
         """A batch of prepared images -> a sample each, on the CPU.

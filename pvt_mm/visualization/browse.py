@@ -70,6 +70,7 @@ class Batches:
         given = given or cfg.get('data_preprocessor')
         given = given or dict(type='BaseDataPreprocessor')
         self.preprocessor = MODELS.build(given)
+        given = given.get('data_preprocessor', given)  # of each branch
         self.swapped = given.get('bgr_to_rgb') or given.get('rgb_to_bgr')
         self.names = tuple(dataset.metainfo.get('classes') or ())
         self.scope = cfg.get('default_scope')
@@ -81,8 +82,15 @@ class Batches:
             batch = self.preprocessor(batch, self.training)
             truths = batch.get('data_samples')
             truths = batch['labels'] if truths is None else truths
-            for x, truth in zip(batch['inputs'], truths, strict=True):
-                yield self.view(x, truth)
+            inputs = batch['inputs']
+            if not isinstance(inputs, Mapping):
+                inputs, truths = {'': inputs}, {'': truths}
+            for branch in inputs:  # several in semi-supervised training
+                pairs = zip(inputs[branch], truths[branch], strict=True)
+                for x, truth in pairs:
+                    view = self.view(x, truth)
+                    text = ', '.join(filter(None, [branch, view.text]))
+                    yield view._replace(text=text)
 
     def view(self, x: Tensor, truth: Any) -> View:
         """An input (C, H, W) and its truth as :meth:`draw` takes them."""
@@ -104,8 +112,11 @@ class Batches:
 
     def pixels(self, x: Tensor) -> np.ndarray:
         """An input (C, H, W) without normalization: BGR (H, W, 3)"""
-        if hasattr(self.preprocessor, 'mean'):
-            x = x * self.preprocessor.std + self.preprocessor.mean
+        part = getattr(
+            self.preprocessor, 'data_preprocessor', self.preprocessor
+        )
+        if hasattr(part, 'mean'):
+            x = x * part.std + part.mean
         image = x.clamp(0, 255).round().byte().permute(1, 2, 0).numpy()
         reverse = to_rgb(image)  # 3 channels, the last one first
         return reverse if self.swapped else reverse[..., ::-1]

@@ -14,6 +14,7 @@ from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from mmengine.visualization import Visualizer
 
 from ..datasets.checks.samples import kept_randomness
+from ..datasets.fonts import use_font_for
 
 # Default scope of a config -> the visualizer of its library.
 TYPES = {
@@ -38,6 +39,7 @@ def build_visualizer(scope: str, metainfo: Mapping[str, Any]) -> Visualizer:
     if scope == 'mmseg':
         visualizer.alpha = OPACITY
     names = [plain(name) for name in metainfo.get('classes') or ()]
+    use_font_for(names)
     palette = metainfo.get('palette') or ()
     if len(palette) < len(names):
         rng = np.random.default_rng(0)

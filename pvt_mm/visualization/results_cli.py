@@ -15,6 +15,7 @@ from ..config.arguments import add_cfg_options, command_parser, share
 from ..config.build_errors import building
 from ..config.data_files import check_paths
 from ..config.loading import open_config
+from ..datasets.fonts import use_font_for
 from ..errors import UsageError
 from ..evaluation.class_scores import average_precision, check_results
 from ..evaluation.confusion import (
@@ -199,6 +200,7 @@ def draw(
         matrix: counts, true by found.
         axes: names of its rows and columns.
     """
+    use_font_for(axes[0])
     shares = 100 * matrix / matrix.sum(1, keepdims=True).clip(1)
     few = len(matrix) <= FEW
     side = max(6, (0.55 if few else 0.18) * len(matrix) + 2.5)

@@ -253,6 +253,24 @@ def test_a_bug_of_a_transform_is_no_bad_image(
     assert caught.traceback[-1].name == 'transform'
 
 
+@pytest.mark.parametrize('place', [1, 2, -1])
+def test_an_image_that_a_transform_leaves_out_is_bad(
+    predictors, drawn, monkeypatch, place
+):
+    pipeline = predictors['det'].inferencer.pipeline
+    steps = [*pipeline.transforms]
+    steps.insert(place, lambda results: None)
+    monkeypatch.setattr(pipeline, 'transforms', steps)
+    images = Files(drawn / 'coco/val2017')
+    found = list(infer_items(predictors['det'], images, 0.3, 2))
+    assert len(found) == len(images)
+    for result in found:
+        assert result.fault == (
+            f'{result.item.path}: a transform of the test pipeline leaves it '
+            'out'
+        )
+
+
 def test_what_was_found_before_a_stop_is_kept(
     models, drawn, tmp_path, monkeypatch
 ):

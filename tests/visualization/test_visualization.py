@@ -239,6 +239,26 @@ def test_what_is_shown_is_what_the_network_gets(configs):
     assert (view.image[:height, :width] == image).all()
 
 
+def test_each_branch_of_semi_supervised_training_is_shown(configs):
+    init_default_scope('mmdet')
+    batches = Batches(load(configs['det']), 'train')
+    plain = batches.preprocessor
+    names = ['sup', 'unsup_student']
+
+    def by_branch(batch, training):
+        found = plain(batch, training)
+        return {k: dict.fromkeys(names, v) for k, v in found.items()}
+
+    batches.preprocessor = by_branch
+    batches.preprocessor.data_preprocessor = plain
+    images = len(batches.loader.dataset)
+    views = list(batches)
+    assert len(views) == 2 * images
+    for view in views:
+        assert view.text.startswith((*(f'{name}, 0' for name in names),))
+        assert view.image.max() > 50  # without normalization
+
+
 def test_boxes_of_validation_lie_on_the_resized_image(configs):
     cfg = load(configs['det'])
     cfg.val_dataloader.dataset.pipeline[1].scale = (32, 32)

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ...checkpoints.atomic import write_image
+from ...datasets.fonts import use_font_for
 from ...datasets.image_names import (
     image_paths,
     label_map_names,
@@ -39,6 +40,8 @@ class PredictionsHook(Hook):
 
     def before_test(self, runner) -> None:
         """Name the files of all images."""
+        if self.pictures:
+            use_font_for(runner.visualizer.dataset_meta.get('classes') or ())
         paths = image_paths(runner.test_dataloader.dataset)
         self.names = relative_names(paths)
         self.map_names = label_map_names(paths)

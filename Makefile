@@ -5,7 +5,7 @@
 STACK := upstream
 VENV := .venv$(if $(filter-out upstream,$(STACK)),-$(STACK))
 PYTHONS := $(or $(PYTHON),python3.11 python3 python3.12 python3.13)
-NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 .PHONY: help setup wheels train test test-slow benchmark lint doctor
 
@@ -21,11 +21,11 @@ help:
 
 setup:
 	@for python in $(PYTHONS); do \
-	    if "$$python" -c '$(NEW_ENOUGH)' 2>/dev/null; then \
+	    if "$$python" -c '$(FITS)' 2>/dev/null; then \
 	        PVT_MM_STACK='$(STACK)' exec "$$python" tools/set_up.py; \
 	    fi; \
 	done; \
-	echo 'No Python 3.11 or newer among: $(PYTHONS). Install it (Debian,' \
+	echo 'No Python 3.11 to 3.13 among: $(PYTHONS). Install it (Debian,' \
 	    'Ubuntu: apt-get install python3.11 python3.11-venv' \
 	    'python3.11-dev) or name it: make PYTHON=/path/to/python.' >&2; \
 	exit 1

@@ -10,7 +10,7 @@ setup(
     version='0.2.0',
     description='PVT, PVTv2 and MPViT for MMDetection and MMSegmentation',
     license='Apache-2.0',
-    python_requires='>=3.10',
+    python_requires='>=3.11',
     packages=find_packages(include=['pvt_mm', 'pvt_mm.*']),
     # Links in a checkout, copies in a wheel.
     package_data={

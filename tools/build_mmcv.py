@@ -9,6 +9,7 @@ Python's headers. Standard library only until torch is asked for.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,20 +81,25 @@ def check_tools() -> None:
 def uses_cuda() -> bool:
     """Whether the operators are built for CUDA too.
 
+    They are where torch sees a GPU, and elsewhere with PVT_MM_CUDA=1.
+
     Raises:
-        Stop: torch sees a GPU and there is no nvcc.
+        Stop: there is no nvcc to do it.
     """
     import torch
     from torch.utils.cpp_extension import CUDA_HOME
 
-    if torch.cuda.is_available() and not CUDA_HOME:
+    wanted = os.environ.get('PVT_MM_CUDA') == '1'
+    if not (torch.version.cuda and (wanted or torch.cuda.is_available())):
+        return False
+    if not CUDA_HOME:
         raise Stop(
             'torch sees a GPU but there is no nvcc to build the operators '
             f'for it: install the CUDA {torch.version.cuda} toolkit and set '
             'CUDA_HOME, or build for the CPU only with '
             'CUDA_VISIBLE_DEVICES= before the command.'
         )
-    return bool(torch.version.cuda and CUDA_HOME)
+    return True
 
 
 def key() -> str:
@@ -115,15 +121,35 @@ def fetch_sources(folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as new:
         command = [sys.executable, '-m', 'pip', 'download', '-qq']
         command += ['--no-deps', '--no-build-isolation', '--no-binary', NAME]
-        command += ['--dest', new, f'{NAME}=={VERSION}']
-        if subprocess.run(command).returncode:
+        # pip unpacks the sources to ask for their version, which fails on
+        # Python 3.13, and keeps what it has unpacked
+        command += ['--no-clean', '--dest', new, f'{NAME}=={VERSION}']
+        done = subprocess.run(
+            command,
+            env={**os.environ, 'TMPDIR': new},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        setup = next(Path(new).glob('pip-*/*/setup.py'), None)
+        if setup is None:
             raise Stop(
-                f'The sources of {NAME} {VERSION} could not be downloaded: '
-                'check the network, then run the same command again.'
+                f'The sources of {NAME} {VERSION} could not be downloaded; '
+                f'pip says: {done.stderr.strip()}'
             )
-        shutil.unpack_archive(next(Path(new).glob('*.tar.gz')), new)
-        os.replace(Path(new, sources.name), sources)
+        write_version(setup)
+        os.replace(setup.parent, sources)
     return sources
+
+
+def write_version(setup: Path) -> None:
+    """Write mmcv's version into its setup.py.
+
+    mmcv 2.1.0 reads it with exec() into locals(), which Python 3.13 ignores
+    (PEP 667): KeyError: '__version__'.
+    """
+    text = setup.read_text(encoding='utf-8')
+    text = text.replace("locals()['__version__']", repr(VERSION))
+    setup.write_text(text, encoding='utf-8')
 
 
 def precompile(folder: Path) -> str:
@@ -242,7 +268,7 @@ def build(target: Path) -> None:
 def why(log: Path) -> str:
     """The first line of the log that names an error."""
     lines = log.read_text(errors='replace').splitlines()
-    found = (line.strip() for line in lines if 'error' in line.lower())
+    found = (line.strip() for line in lines if re.search(r'rror: ', line))
     return next(found, 'no error is named')
 
 

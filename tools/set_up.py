@@ -38,15 +38,18 @@ PINS = [ROOT / 'constraints.txt']
 if STACK != 'upstream':
     PINS += [ROOT / f'constraints-{STACK}.txt']
 SOURCES = (*PINS, ROOT / 'setup.py', Path(__file__))
-OLDEST = (3, 11)  # numpy and scipy of constraints.txt ask for it
+# numpy and scipy of constraints.txt ask for 3.11; torch 2.13 and mmcv were
+# tried up to 3.13.
+OLDEST, NEWEST = (3, 11), (3, 13)
 
 
 def main() -> None:
     """Set up the environment unless it is complete."""
-    if sys.version_info < OLDEST:
+    if not OLDEST <= sys.version_info[:2] <= NEWEST:
+        side = 'old' if sys.version_info < OLDEST else 'new'
         raise Stop(
-            f'Python {sys.version.split()[0]} is too old: install Python '
-            '3.11 or newer, or name one with PYTHON=/path/to/python3.11.'
+            f'Python {sys.version.split()[0]} is too {side}: install Python '
+            '3.11, 3.12 or 3.13, or name one: PYTHON=/path/to/python3.11.'
         )
     CACHE.mkdir(exist_ok=True)
     with (CACHE / 'set_up.lock').open('w') as lock:

@@ -91,15 +91,19 @@ def test_make_names_a_missing_python(project):
     old = executable(project / 'python3.6', 'exit 1')
     done = make_set_up(project, old)
     assert done.returncode == 2
-    assert 'No Python 3.11 or newer' in done.stderr
+    assert 'No Python 3.11 to 3.13' in done.stderr
     assert 'apt-get install python3.11' in done.stderr
     assert not (project / '.venv').exists()
 
 
-def test_old_python_is_refused(tools, monkeypatch):
+@pytest.mark.parametrize(
+    ('limit', 'value', 'side'),
+    [('OLDEST', (9, 0), 'old'), ('NEWEST', (3, 10), 'new')],
+)
+def test_python_that_does_not_fit(tools, monkeypatch, limit, value, side):
     set_up, _ = tools
-    monkeypatch.setattr(set_up, 'OLDEST', (9, 0))
-    with pytest.raises(set_up.Stop, match='is too old: install Python 3.11'):
+    monkeypatch.setattr(set_up, limit, value)
+    with pytest.raises(set_up.Stop, match=f'is too {side}: install Python 3'):
         set_up.main()
 
 
@@ -318,6 +322,28 @@ def test_versions_agree_with_the_pins(tools):
         asked = re.findall(rf"'({kind}==[\d.]+)'", text)
         assert len(asked) == 4 and set(asked) <= set(lines)
         assert '=='.join(build_mmcv.STACKS[stack]) in lines
+
+
+def test_version_of_mmcv_is_written_into_its_sources(tools, tmp_path):
+    """Python 3.13 gives exec() a copy of the local names."""
+    _, build_mmcv = tools
+    setup = tmp_path / 'setup.py'
+    setup.write_text(
+        "def version():\n    exec('')\n    return locals()['__version__']\n"
+    )
+    build_mmcv.write_version(setup)
+    names = {}
+    exec(setup.read_text(), names)
+    assert names['version']() == build_mmcv.VERSION
+
+
+def test_sources_that_pip_does_not_find(tools, tmp_path, monkeypatch):
+    _, build_mmcv = tools
+    monkeypatch.setenv('PIP_NO_INDEX', '1')
+    said = 'pip says: ERROR: Could not find a version'
+    with pytest.raises(build_mmcv.Stop, match=said):
+        build_mmcv.fetch_sources(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_unknown_stack_is_refused(project):

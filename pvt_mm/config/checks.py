@@ -150,9 +150,19 @@ def wrong_datasets(cfg: Config) -> Iterator[str]:
     for key, node in walk(cfg):
         if not DATASET.match(key) or not isinstance(node, Mapping):
             continue
-        classes = node.get('classes')  # or the name of a file
-        if isinstance(classes, str) and not os.path.isfile(classes):
-            yield f'{key}.classes is a text: write {(classes,)!r}'
+        classes = node.get('classes') or ()  # or the name of a file
+        if isinstance(classes, str):
+            if not os.path.isfile(classes):
+                yield (
+                    f'{key}.classes is a text, and no file of names: write '
+                    f'{(classes,)!r}'
+                )
+        elif wrong := [each for each in classes if not isinstance(each, str)]:
+            yield (
+                f'{key}.classes has {wrong[0]!r}, which is no text: write the '
+                "names of the classes, in COCO's format those of the "
+                'categories'
+            )
         if not isinstance(node.get('type'), str):
             continue
         file = node.get('ann_file')

@@ -1,14 +1,13 @@
 """Find what a config file sets itself, and what of it has no effect."""
 
 import ast
-import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 
 from .paths import SCOPE, config_path
 from .saved import literals
@@ -87,7 +86,7 @@ def places_of(cfg: Config, name: str) -> list[str]:
 def warn_of_names_without_effect(
     cfg: Config, load: Callable[[str], Config]
 ) -> None:
-    """Log the names of a file whose inherited values were used before.
+    """Print the names of a file whose inherited values were used before.
 
     Args:
         cfg: the config.
@@ -110,9 +109,9 @@ def warn_of_names_without_effect(
                 if key in now and bare(now[key]) == bare(before[key])
             ]
             if places and os.environ.get('RANK', '0') == '0':
-                print_log(
-                    f'{cfg.filename}: {name} has no effect here, because an '
-                    'inherited file has used its own value: set '
+                print(
+                    f'warning: {cfg.filename}: {name} has no effect here, '
+                    'because an inherited file has used its own value: set '
                     f'{" and ".join(places[:4])}',
-                    level=logging.WARNING,
+                    file=sys.stderr,
                 )

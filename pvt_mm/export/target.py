@@ -21,6 +21,7 @@ from .program import SMALLEST, quiet
 
 # Mean and std that the published weights were trained with, RGB.
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+SIDE = 4 * SMALLEST  # of an image to try a model with
 MAPS = 'feature maps, finest first'
 HEADLESS = (
     '{} is a detector: its backbone and neck are exported; its heads and NMS '
@@ -105,12 +106,16 @@ def load_target(target: str, weights: str | None) -> Target:
 
 def coarsest(found: Target) -> int:
     """Stride of the coarsest map, which may be one that a neck adds."""
-    side = 4 * SMALLEST
-    image = torch.zeros(1, found.backbone.in_channels, side, side)
+    maps = results_of(found.model, found.backbone)
+    return max([SIDE // y.shape[-1] for y in maps if y.dim() == 4], default=1)
+
+
+def results_of(model: nn.Module, backbone: nn.Module) -> list[Tensor]:
+    """What a model gives for an image of SIDE pixels."""
+    image = torch.zeros(1, backbone.in_channels, SIDE, SIDE)
     with torch.no_grad():
-        results = found.model(image)
-    maps = [results] if isinstance(results, Tensor) else results
-    return max([side // y.shape[-1] for y in maps if y.dim() == 4], default=1)
+        results = model.eval()(image)
+    return [results] if isinstance(results, Tensor) else list(results)
 
 
 def of_arch(name: str, weights: str | None) -> Target:
@@ -145,8 +150,7 @@ def of_config(cfg: Config, name: str, weights: str | None) -> Target:
         about.update(classes=classes_of(cfg))
     elif hasattr(model, 'extract_feat'):
         parts = Parts(model, None)
-        number = cfg.model.get('neck', {}).get('num_outs')
-        names = map_names(range(number or len(model.backbone.out_channels)))
+        names = map_names(range(len(results_of(parts, model.backbone))))
         about.update(output=MAPS)
         remarks.append(HEADLESS.format(name))
     else:

@@ -195,7 +195,7 @@ BACKBONE = 'model = dict(backbone=dict({}))'
             BACKBONE.format("_delete_=True, arch='b0'"),
             'model.backbone has no type',
         ),
-        ('model = None', 'model=None must be a dict'),
+        ('model = None', 'mine.py has no model'),
         (
             'model = dict(neck=dict(in_channels=[32, 64, 160]))',
             'in model.neck, a FPN that gets (2, 32, 40, 40) and (2, 64, 20, '

@@ -648,7 +648,7 @@ def test_evaluation_names_the_file(capsys, monkeypatch, coco, tmp_path):
     picture(coco, 1, 'val').write_bytes(b'')
     file = write(cfg, tmp_path / 'config.py')
     code, _, said = status(
-        *(capsys, monkeypatch, training.train, file),
+        *(capsys, monkeypatch, training.train, file, '--no-sanity-check'),
         *('--no-data-check', '--work-dir', tmp_path / 'w'),
     )
     assert code == 1
@@ -764,6 +764,7 @@ def test_bug_of_a_transform_stops_training(
         user_config(coco, step, workers=workers), tmp_path / 'config.py'
     )
     argv = (file, '--no-data-check', '--work-dir', tmp_path / 'w')
+    argv += ('--no-sanity-check',)
     said = stops(monkeypatch, BUGS[bug], training.train, *argv)
     (log,) = (tmp_path / 'w').rglob('*.log')
     for text in (said, log.read_text()):
@@ -918,6 +919,7 @@ def test_page_quotes_what_is_said():
     root = Path(__file__).parents[2]
     files = [*(root / 'pvt_mm/datasets/checks').glob('*.py')]
     files.append(root / 'pvt_mm/config/data_files.py')
+    files.append(root / 'pvt_mm/config/checks.py')
     files.append(root / 'pvt_mm/visualization/dataset_cli.py')
     code = ' '.join(file.read_text() for file in files)
     said = re.sub(r"['\"]\s+f?['\"]", '', code)

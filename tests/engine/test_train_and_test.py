@@ -216,7 +216,8 @@ def test_config_without_a_key_that_a_run_needs(
     cfg.pop(key)
     file = write(cfg, tmp_path / 'config.py')
     said = fails(capsys, command, file, *argv)
-    assert said == f'error: {file} has no {key}'
+    assert said.startswith(f'error: {file}')
+    assert f' no {key}' in said
 
 
 @pytest.mark.parametrize('scheme', ['torchvision', 'open-mmlab'])

@@ -38,36 +38,15 @@ def check_annotation_files(
         modes: which of 'train', 'val' and 'test' the run goes through.
 
     Raises:
-        UsageError: a file is not JSON, or classes of the config are no names.
+        UsageError: a file is not JSON.
     """
     scope = cfg.get('default_scope') or 'mmengine'
     for mode in modes:
         evaluator = cfg.get(f'{mode}_evaluator') if mode != 'train' else None
         for dataset in dataset_configs(cfg[f'{mode}_dataloader'].dataset):
-            check_class_names(mode, dataset.get('metainfo') or {})
             owner = find_class(dataset['type'], scope)
             if reads_coco(owner) and not writes_only(evaluator):
                 yield from check_coco_files(dataset, owner, evaluator)
-
-
-def check_class_names(mode: str, metainfo: Mapping) -> None:
-    """Check that classes of a config are names, or a file of names.
-
-    Raises:
-        UsageError: they are not.
-    """
-    classes = metainfo.get('classes') or ()
-    key = f'{mode}_dataloader.dataset.metainfo.classes'
-    if isinstance(classes, str):
-        if not os.path.isfile(classes):
-            raise UsageError(
-                f'{key} is a text, and no file of names: write ({classes!r},)'
-            )
-    elif wrong := [name for name in classes if not isinstance(name, str)]:
-        raise UsageError(
-            f'{key} has {wrong[0]!r}, which is no text: write the names of '
-            "the classes, in COCO's format those of the categories"
-        )
 
 
 def check_coco_files(

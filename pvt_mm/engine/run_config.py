@@ -68,6 +68,9 @@ def read_run_config(
     elif not cfg.get('work_dir'):
         cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
     changes.note('work dir')
+    if cfg.get('test_dataloader') and cfg.get('test_cfg') is None:
+        cfg.test_cfg = dict(type='TestLoop')
+        changes.note("mmengine's loop")
     return cfg, changes
 
 

@@ -276,6 +276,21 @@ def test_metric_without_a_file_keeps_nothing(capsys, drawn, tmp_path):
     assert seen[-1] == 4
 
 
+def test_validation_without_ground_truth_in_its_samples(
+    capsys, drawn, tmp_path
+):
+    """As of mmdet's semi-supervised configs: the metric reads its file."""
+    cfg = config(drawn)
+    pipeline = cfg.val_dataloader.dataset.pipeline
+    cfg.val_dataloader.dataset.pipeline = [
+        step for step in pipeline if step.type != 'LoadAnnotations'
+    ]
+    cfg.pop('test_cfg')  # and mmengine's loop is taken where none is named
+    status, said = train(capsys, cfg, tmp_path)
+    assert status == 0, said
+    assert "test_cfg: added {'type': 'TestLoop'} (mmengine's loop)" in said
+
+
 def test_error_of_the_users_own_code_is_a_traceback(drawn, tmp_path):
     class Own(CocoMetric):
         def compute_metrics(self, results):

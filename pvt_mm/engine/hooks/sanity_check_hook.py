@@ -175,7 +175,11 @@ def read_batches(loader: DataLoader, chosen: Iterator[Sequence]) -> list:
 def samples_of(batch: Any) -> list[BaseDataElement]:
     """The data samples of a batch that have a ground truth to score."""
     samples = batch.get('data_samples', ()) if isinstance(batch, dict) else ()
-    return [s for s in samples if 'gt_instances' in s or 'gt_sem_seg' in s]
+    return [
+        s
+        for s in samples
+        if 'gt_sem_seg' in s or 'bboxes' in s.get('gt_instances', ())
+    ]
 
 
 def new_evaluator(evaluator: Any, samples: Sequence[Any]) -> Any:

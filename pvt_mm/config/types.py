@@ -1,16 +1,17 @@
 """Write the types of a config as the names of the registries."""
 
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from mmengine import registry as mm
 from mmengine.config import Config
-from mmengine.utils import get_object_from_string
 
 from .schema import find_class, walk
 
 # Libraries whose classes are compared by name; SCOPES have registries.
 SCOPES = ('mmdet', 'mmseg', 'mmengine')
-NAMED = (*SCOPES, 'mmcv', 'torch', 'pvt_mm')
+NAMED = tuple(f'{n}.' for n in (*SCOPES, 'mmcv', 'torch', 'pvt_mm'))
 ALL = [r for r in vars(mm).values() if isinstance(r, mm.Registry)]
 
 
@@ -35,7 +36,7 @@ def name_types(cfg: Config) -> Config:
         for key, value in walk(cfg)
         if key.split('.')[-1] in ('type', 'constructor')
         and isinstance(value, str)
-        and value.split('.')[0] in NAMED
+        and value.startswith(NAMED)
         and (owner := find_object(value))
     }
     if not scope and 'model.type' in found:
@@ -52,7 +53,12 @@ def name_types(cfg: Config) -> Config:
 
 def find_object(name: str) -> Any:
     """The class or function of a dotted name; None if there is none."""
-    return get_object_from_string(name) or find_class(name, 'mmengine')
+    module, _, attribute = name.rpartition('.')
+    with suppress(ImportError):
+        # mmengine takes a function for the module of the same name
+        if found := getattr(import_module(module), attribute, None):
+            return found
+    return find_class(name, 'mmengine')
 
 
 def scope_of(owner: Any) -> str:

@@ -4,4 +4,7 @@ model = dict(
         type='PVT', arch='medium', class_token=True, drop_path_rate=0.3
     )
 )
-optim_wrapper = dict(clip_grad=dict(max_norm=1.0))
+optim_wrapper = dict(
+    clip_grad=dict(max_norm=1.0),
+    paramwise_cfg=dict(custom_keys=dict(cls_token=dict(decay_mult=0.0))),
+)

@@ -4,3 +4,6 @@ model = dict(
         type='PVT', arch='tiny', class_token=True, drop_path_rate=0.1
     )
 )
+optim_wrapper = dict(
+    paramwise_cfg=dict(custom_keys=dict(cls_token=dict(decay_mult=0.0)))
+)

@@ -81,7 +81,6 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
-        custom_keys=dict(cls_token=dict(decay_mult=0.0)),
     ),
 )
 # Both from epoch 0: timm's cosine counts the warm-up's epochs too. Theirs

@@ -118,7 +118,8 @@ def test_commands(
     run(export.main, file, weights, '--out', 'x.pt2', *sizes)
     assert 'multiply-adds' in run(flops_cli.main, file, '--size', 64, 64)
     run(browse_cli.main, file, '--number', 1, '--out', 'browsed')
-    image = next((drawn / part).rglob('*.jpg'))
+    root = drawn / part
+    image = [*root.rglob('*.jpg'), *root.rglob('*.png')][0]
     run(inference.main, file, weights, image, '--out', 'found')
     run(features_cli.main, file, image, '--out', 'f.png')
 

@@ -187,9 +187,8 @@ def wrong_loops(cfg: Config) -> Iterator[str]:
         names = [f'{mode}_{p}' for p in ('dataloader', 'cfg', 'evaluator')]
         there = [name for name in names if cfg.get(name) is not None]
         absent = [name for name in names if name not in there]
-        if absent == ['test_cfg']:
-            continue  # a run takes mmengine's loop
-        if there and absent and mode != 'train':
+        # without test_cfg a run takes mmengine's loop
+        if there and mode != 'train' and absent not in ([], ['test_cfg']):
             yield (
                 f'there is {" and ".join(there)}, but no '
                 f'{" and no ".join(absent)}: set all three, or all three to '

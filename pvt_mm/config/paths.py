@@ -5,6 +5,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ..errors import UsageError
+from ..families import split_name
 
 SCOPE = 'pvt_mm::'  # what an inherited config of ours begins with
 # pvt_mm/.mim links to the folders of a checkout; a wheel has copies there.
@@ -46,13 +47,15 @@ def config_path(name: str) -> str:
     Raises:
         UsageError: there is none; the nearest names are listed.
     """
-    stem = name.removeprefix(SCOPE).removeprefix('configs/')
+    stem = str(name).removeprefix(SCOPE).removeprefix('configs/')
     stem = stem.removesuffix('.py')
     path = CONFIGS / f'{stem}.py'
     if not path.is_file():
         near = get_close_matches(stem, list_configs(), n=3, cutoff=0.3)
         near = ', '.join(f'configs/{other}.py' for other in near)
+        backbone = f'; pvt_mm.build_backbone({stem!r}) is a backbone alone'
         raise UsageError(
             f'there is no config file {name}; nearest: {near or "none"}'
+            f'{backbone if split_name(stem) else ""}'
         )
     return str(path)

@@ -4,6 +4,7 @@ import pytest
 
 from pvt_mm.config.loading import load_config
 from pvt_mm.errors import UsageError
+from pvt_mm.reproduction.hub import get_model
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,19 @@ def test_an_error_inside_a_module_is_told(tmp_path, monkeypatch):
     text = str(said.value)
     assert "Failed to import own: cannot import name 'none' from" in text
     assert text.endswith('; pvt_mm doctor says what is missing')
+
+
+@pytest.mark.parametrize(
+    ('name', 'words'),
+    [
+        ('pvt_v2_b2', "pvt_mm.build_backbone('pvt_v2_b2') is a backbone"),
+        ('mpvit_tiny', "pvt_mm.build_backbone('mpvit_tiny') is a backbone"),
+        ('retinanet_pvt_v2_b9', 'nearest: configs/retinanet_pvt_v2_b'),
+        (3, 'there is no config file 3; nearest: none'),
+    ],
+)
+def test_no_config_of_this_name(name, words):
+    with pytest.raises(UsageError) as said:
+        get_model(name)
+    assert words in str(said.value)
+    assert ('build_backbone' in str(said.value)) is ('build' in words)

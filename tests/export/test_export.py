@@ -247,6 +247,27 @@ def test_maps_beyond_the_backbone_need_larger_images(tmp_path):
     assert load_target('pvt_v2_b0', None).smallest == 64
 
 
+@pytest.mark.slow
+def test_several_necks(tmp_path):
+    """BFP pools to the size of another map: only one size is exported."""
+    config = tmp_path / 'necks.py'
+    config.write_text(f"""
+_base_ = 'pvt_mm::retinanet_pvt_v2_b0_shapes.py'
+model = dict({BACKBONE})
+model['neck'] = [
+    dict(type='FPN', in_channels=[16, 32, 40, 64], out_channels=16,
+         start_level=1, num_outs=3),
+    dict(type='BFP', in_channels=16, num_levels=3, refine_level=1)]
+""")
+    found = load_target(str(config), None)
+    assert found.outputs == ['map_0', 'map_1', 'map_2']
+    with pytest.raises(UsageError, match='give --fixed and --size HEIGHT'):
+        trace(found.model, 3, None, found.smallest)
+    program = trace(found.model, 3, (64, 96), found.smallest)
+    run = check.runner(to_pt2(program, {}), '.pt2')
+    assert check.difference(found.model, run, (1, 3, 64, 96)) < 1e-4
+
+
 def test_another_librarys_backbone_is_refused(tmp_path):
     config = tmp_path / 'other.py'
     config.write_text("""

@@ -10,6 +10,7 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 # Private methods and attributes of base classes that a subclass of ours
@@ -418,6 +419,7 @@ def checkpoint_reading(*more: type) -> Iterator[None]:
         yield
 
 
+@cache
 def plain_pickle_names() -> dict[tuple[str, str], Any]:
     """What a pickle of tensors and arrays calls, by module and name.
 

@@ -4,7 +4,8 @@ from ..errors import CheckpointError
 from .convert import convert
 from .download import locate
 from .io import read_weights, write_weights
-from .strict_load import check_fit, load_model, load_pretrained
+from .strict_load import load_pretrained
+from .whole_models import check_fit, load_model
 
 __all__ = [
     'CheckpointError',

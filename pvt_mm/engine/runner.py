@@ -6,7 +6,7 @@ from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
 
-from ..checkpoints.strict_load import name_to_load
+from ..checkpoints.whole_models import name_to_load
 from ..compat import is_resuming
 from ..datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
 from ..datasets.checks.ignored_labels import (

@@ -99,7 +99,7 @@ class Predictor:
 
         Raises:
             BadImage: the pipeline cannot take an image of this size, or
-                leaves it out. Any other exception of a transform is a bug,
+                drops it. Any other exception of a transform is a bug,
                 and passes.
         """
         try:
@@ -112,7 +112,7 @@ class Predictor:
                 f'fails in the test pipeline ({type(error).__name__}: {what})'
             ) from error
         if prepared is None:
-            raise BadImage('a transform of the test pipeline leaves it out')
+            raise BadImage('a transform of the test pipeline drops it')
         return prepared
 
     def predict(self, prepared: Sequence[dict]) -> list[BaseDataElement]:

@@ -15,7 +15,7 @@ from pvt_mm.checkpoints import (
     write_weights,
 )
 from pvt_mm.checkpoints.formats import detect_format, from_ours
-from pvt_mm.checkpoints.strict_load import name_to_load
+from pvt_mm.checkpoints.whole_models import name_to_load
 from pvt_mm.models.backbones import build_backbone
 
 
@@ -37,7 +37,7 @@ def copies(state, factor=1.0):
 def said(monkeypatch):
     """What is logged."""
     lines = []
-    for module in ('io', 'strict_load'):
+    for module in ('io', 'whole_models'):
         monkeypatch.setattr(
             f'pvt_mm.checkpoints.{module}.print_log',
             lambda text, *_: lines.append(text),

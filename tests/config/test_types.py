@@ -70,7 +70,7 @@ def test_classes_become_the_names_of_the_same_config_in_text(
     found = load_config(new_style(cfg, tmp_path / 'new.py'))
     assert plain(found) == plain(cfg)
     assert found.default_scope == scope
-    # what a run leaves in its work dir is the same again, for any tool
+    # what a run writes to its work dir is the same again, for any tool
     found.dump(tmp_path / 'left.py')
     assert plain(Config.fromfile(tmp_path / 'left.py')) == plain(cfg)
     assert plain(load_config(tmp_path / 'left.py')) == plain(cfg)

@@ -11,7 +11,7 @@ CAFE = unicodedata.normalize('NFC', 'café.jpg')
 # the file that exists, the name that is looked for, the reason
 NAMES = {
     'upper case': ('0.jpg', '0.JPG', 'differ in upper and lower case'),
-    'a capital': ('leaf.jpg', 'Leaf.jpg', 'differ in upper and lower case'),
+    'a capital': ('moss.jpg', 'Moss.jpg', 'differ in upper and lower case'),
     'lower case': ('IMG_1.JPG', 'img_1.jpg', 'differ in upper and lower case'),
     'back-slashes': ('0.jpg', r'.\0.jpg', 'have back-slashes'),
     'back-slashes of a folder': ('a/0.jpg', r'a\0.jpg', 'have back-slashes'),
@@ -29,7 +29,7 @@ NAMES = {
     'a folder too few': ('train/0.jpg', '0.jpg', 'have other folders'),
     'another machine': ('0.jpg', '/mnt/c/x/0.jpg', 'have other folders'),
     'case and suffix': (
-        *('leaf.png', 'LEAF.jpg'),
+        *('moss.png', 'MOSS.jpg'),
         'differ in upper and lower case and have another suffix',
     ),
     'Windows path': (

@@ -16,7 +16,7 @@ from pvt_mm.datasets.checks.report import Use
 from pvt_mm.errors import UsageError
 
 HEIGHT, WIDTH = 48, 64
-CLASSES = ('leaf', 'stone')
+CLASSES = ('moss', 'stone')
 
 
 def drawn():
@@ -40,7 +40,7 @@ def drawn():
             for i in (1, 2, 3)
             for k, (x, y) in enumerate(corners)
         ],
-        'categories': [{'id': 1, 'name': 'leaf'}, {'id': 2, 'name': 'stone'}],
+        'categories': [{'id': 1, 'name': 'moss'}, {'id': 2, 'name': 'stone'}],
     }
 
 
@@ -145,8 +145,8 @@ FILES = {
     ),
     'height 0': (image(height=0), BOTH, 'error', 'height is 0, but a whole'),
     'category a text': (
-        *(append('categories', 'leaf'), BOTH, 'error'),
-        r'categories\[2\]: it is "leaf" \(a text\)',
+        *(append('categories', 'moss'), BOTH, 'error'),
+        r'categories\[2\]: it is "moss" \(a text\)',
     ),
     'area a text': (
         *(first(area='9'), BOTH, 'error', r'area is "9" \(a text\)'),
@@ -230,8 +230,8 @@ FILES = {
         'in another order',
     ),
     'name twice': (
-        *(append('categories', {'id': 9, 'name': 'leaf'}), BOTH, 'error'),
-        'two categories have the name leaf',
+        *(append('categories', {'id': 9, 'name': 'moss'}), BOTH, 'error'),
+        'two categories have the name moss',
     ),
     # boxes and areas
     'outside': (
@@ -401,7 +401,7 @@ def test_boxes_need_no_masks(tmp_path, name):
 
 
 TEXT = json.dumps(drawn())
-GERMAN = TEXT.replace('leaf', 'Größe')
+GERMAN = TEXT.replace('moss', 'Größe')
 BYTES = {
     'byte order mark': (codecs.BOM_UTF8 + TEXT.encode(), 'byte order mark'),
     'UTF-16': (TEXT.encode('utf-16'), 'is in UTF-16: convert'),

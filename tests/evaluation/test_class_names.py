@@ -7,7 +7,7 @@ from pvt_mm.evaluation.class_names import show_own_classes
 
 @pytest.mark.parametrize('kind', ['VOC2007', 'VOC2012', None])
 @pytest.mark.parametrize(
-    'classes', [('leaf', 'stone'), ('aeroplane',), ['leaf'], 'VOC']
+    'classes', [('moss', 'stone'), ('aeroplane',), ['moss'], 'VOC']
 )
 def test_a_table_has_the_names_of_the_data(kind, classes):
     from mmdet.datasets import VOCDataset
@@ -23,7 +23,7 @@ def test_a_table_has_the_names_of_the_data(kind, classes):
     assert metric.dataset_meta.get('dataset_type') == expected
 
 
-@pytest.mark.parametrize('metainfo', [{}, {'classes': ('leaf',)}])
+@pytest.mark.parametrize('metainfo', [{}, {'classes': ('moss',)}])
 def test_other_data_sets_stay_as_they_are(metainfo):
     before = dict(metainfo)
     show_own_classes(metainfo)

@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from pvt_mm.datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
 from pvt_mm.evaluation.ground_truth import score_ground_truth
 
-CLASSES = ('leaf', 'stone')
+CLASSES = ('moss', 'stone')
 META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 LOAD = dict(type='LoadImageFromFile')
 TRUTH = dict(type='LoadAnnotations', with_bbox=True, with_mask=True)
@@ -139,7 +139,7 @@ def test_label_maps(tmp_path):
 
 
 def test_a_classifier_has_no_ground_truth_to_score(tmp_path):
-    image(tmp_path / 'leaf/0.png')
+    image(tmp_path / 'moss/0.png')
     cfg = dict(
         type='ImageFolder',
         data_prefix=dict(img_path=str(tmp_path)),

@@ -266,8 +266,7 @@ def test_an_image_that_a_transform_leaves_out_is_bad(
     assert len(found) == len(images)
     for result in found:
         assert result.fault == (
-            f'{result.item.path}: a transform of the test pipeline leaves it '
-            'out'
+            f'{result.item.path}: a transform of the test pipeline drops it'
         )
 
 

@@ -12,7 +12,6 @@ from itertools import chain, islice
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -29,6 +28,7 @@ from ...datasets.checks.samples import kept_randomness
 from ...datasets.checks.scored_images import ANYWAY, check_scored_images
 from ...errors import UsageError
 from ...evaluation.ground_truth import as_predictions
+from ..launch import call_in_first
 
 BATCHES = 2
 
@@ -39,8 +39,9 @@ class SanityCheckHook(Hook):
 
     The validation loop runs on two batches, its metrics get the ground truth
     of these batches as predictions, and one batch passes the model in
-    training mode. All of it happens on copies: weights, buffers, metrics,
-    random states and logs stay as they are. PyTorch Lightning's sanity check
+    training mode. All of it happens on copies (with FSDP: see
+    :func:`trial`): weights, buffers, metrics, random states and logs stay as
+    they are. PyTorch Lightning's sanity check
     does the first of the three.
     """
 
@@ -54,7 +55,7 @@ class SanityCheckHook(Hook):
                 as it is, with a note.
         """
         start = time.monotonic()
-        check_free_space(runner)
+        call_in_first(check_free_space, runner)
         with kept_randomness(), untouched_logs(runner.logger):
             if runner.val_loop is not None:
                 with trial(runner.model) as model:
@@ -206,8 +207,6 @@ def check_free_space(runner: Any) -> None:
     Raises:
         UsageError: it has less.
     """
-    if not is_main_process():
-        return
     defaults = getattr(
         getattr(runner.optim_wrapper, 'optimizer', None), 'defaults', {}
     )
@@ -244,7 +243,7 @@ def explained(what: str, model: nn.Module) -> Iterator[None]:
         kind = type(error).__name__
         text = str(error).strip().split('\n')[0] or failed_line(error)
         said = f'before the first iteration: {what} fails{place(error, model)}'
-        if is_foreign(error):
+        if passed_own_code(error):
             error.add_note(f'{said}; {ANYWAY}')
             raise
         raise UsageError(f'{said}: {kind}: {text}; {ANYWAY}') from error
@@ -281,8 +280,8 @@ def shapes(given: Any) -> str:
     return ''
 
 
-def is_foreign(error: Exception) -> bool:
-    """Whether an error passed code that is neither ours nor of a library."""
+def passed_own_code(error: Exception) -> bool:
+    """Whether an error passed code of the user's own."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         package = frame.f_globals.get('__name__', '').split('.')[0]
         if (

@@ -13,7 +13,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from ..errors import UsageError
-from .replacements import exportable
+from .replacements import AnySize, exportable
 
 # Pixels of a side, two cells of stride 32: PyTorch's exporter specializes a
 # program to maps and keys of one cell.
@@ -46,7 +46,7 @@ def trace(
     side = Dim.DYNAMIC(min=smallest)
     shapes = None if size else ({0: Dim.DYNAMIC, 2: side, 3: side},)
     try:
-        with torch.no_grad(), quiet():
+        with torch.no_grad(), quiet(), AnySize():
             program = torch.export.export(
                 exportable(model), (image,), dynamic_shapes=shapes
             )

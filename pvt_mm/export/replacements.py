@@ -1,4 +1,4 @@
-"""Replace the modules that PyTorch's exporters cannot take for any size.
+"""Replace what PyTorch's exporters cannot take for any size.
 
 Adaptive pooling divides a side of n cells into k windows, the i-th from
 floor(i * n / k) to ceil((i + 1) * n / k), so windows overlap where k does not
@@ -6,9 +6,13 @@ divide n. ONNX has no such operator, and PyTorch's exporter asks for sizes
 that k divides (pytorch/pytorch#42653).
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from ..models.backbones.fuse_conv_bn import fuse_for_inference
 
@@ -31,40 +35,54 @@ def windows(side: int, number: int, like: Tensor) -> Tensor:
     return begun & (cell * number < (i + 1) * side)
 
 
-class GridPool(nn.Module):
-    """Pool to a grid of any map size: (B, C, H, W) -> (B, C, *grid)
+def adaptive_avg_pool2d(x: Tensor, output_size: Any) -> Tensor:
+    """As F.adaptive_avg_pool2d, by two products with averaging matrices."""
 
-    Args:
-        grid: rows and columns of the result; one number for both.
-    """
-
-    def __init__(self, grid: int | tuple[int, int]) -> None:
-        super().__init__()
-        self.grid = (grid, grid) if isinstance(grid, int) else tuple(grid)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, *grid)"""
-        rows, columns = self.grid
-        x = self.last_side(x, columns).transpose(2, 3)
-        return self.last_side(x, rows).transpose(2, 3)
-
-
-class GridAveragePool(GridPool):
-    """nn.AdaptiveAvgPool2d as two products with averaging matrices."""
-
-    def last_side(self, x: Tensor, number: int) -> Tensor:
+    def last_side(x: Tensor, number: int) -> Tensor:
         """(..., W) -> (..., number)"""
         inside = windows(x.shape[-1], number, x).to(x.dtype)
         return x @ (inside / inside.sum(1, keepdim=True)).T
 
+    return by_sides(last_side, x, output_size)
 
-class GridMaxPool(GridPool):
-    """nn.AdaptiveMaxPool2d as two maxima over masked copies."""
 
-    def last_side(self, x: Tensor, number: int) -> Tensor:
+def adaptive_max_pool2d(
+    x: Tensor, output_size: Any, return_indices: bool = False
+) -> Tensor:
+    """As F.adaptive_max_pool2d, by two maxima over masked copies."""
+
+    def last_side(x: Tensor, number: int) -> Tensor:
         """(..., W) -> (..., number)"""
         inside = windows(x.shape[-1], number, x)
         return x[..., None, :].where(inside, -torch.inf).amax(-1)
+
+    return by_sides(last_side, x, output_size)
+
+
+def by_sides(pool: Callable, x: Tensor, size: Any) -> Tensor:
+    """Pool the columns, then the rows: (B, C, H, W) -> (B, C, *size)
+
+    Args:
+        pool: (..., side), number of windows -> (..., number)
+        x: the map.
+        size: rows and columns of the result; one number for both.
+    """
+    rows, columns = (size, size) if isinstance(size, int) else size
+    return pool(pool(x, columns).transpose(2, 3), rows).transpose(2, 3)
+
+
+class AnySize(TorchFunctionMode):
+    """Context in which adaptive pooling takes maps of any size."""
+
+    OWN = {
+        F.adaptive_avg_pool2d: adaptive_avg_pool2d,
+        F.adaptive_max_pool2d: adaptive_max_pool2d,
+    }
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        """Call our function in place of torch's."""
+        function = self.OWN.get(function, function)
+        return function(*args, **(kwargs or {}))
 
 
 class WholeUpsample(nn.Module):
@@ -87,10 +105,6 @@ class WholeUpsample(nn.Module):
 def replacement(module: nn.Module) -> nn.Module:
     """The module that is exported in place of a module."""
     kind = type(module)
-    if kind is nn.AdaptiveAvgPool2d:
-        return GridAveragePool(module.output_size)
-    if kind is nn.AdaptiveMaxPool2d:
-        return GridMaxPool(module.output_size)
     name = f'{kind.__module__}.{kind.__name__}'
     if name == 'mmseg.models.utils.wrappers.Upsample':  # may be absent
         factor = module.scale_factor

@@ -17,7 +17,7 @@ from ..config.arguments import add_cfg_options, command_parser
 from ..config.build_errors import building
 from ..config.data_files import check_paths
 from ..config.loading import open_config
-from ..datasets.checks.contents import compare_classes
+from ..datasets.checks.classes import compare_classes
 from ..datasets.checks.examine import (
     check_annotation_files,
     examine,
@@ -25,13 +25,14 @@ from ..datasets.checks.examine import (
 )
 from ..datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
 from ..datasets.checks.ignored_labels import heads_of, metrics_of, set_ignored
-from ..datasets.checks.report import Finding, counted, error, lines
+from ..datasets.checks.report import Finding, counted, error, lines, warning
 from ..errors import UsageError
 from ..evaluation.ground_truth import score_ground_truth
 from .dataset_figure import draw_contents
 
 # Ends of names of scores -> the best value.
 BEST = {'mAP': 1, 'mIoU': 100}
+SCORED = 100  # predictions of an image, as COCO's metric has it
 ABOUT = 0.95  # the ground truth should have this share of it at least
 EACH = 20  # findings of a kind that are printed
 
@@ -124,17 +125,19 @@ def read_samples(
     datasets = {mode: build(cfg, mode, args.config) for mode in modes}
     findings = list(compare_classes(datasets))
     report = {}
+    most = 0  # objects in an image of the last split
     for mode, dataset in datasets.items():
         contents, found = examine(dataset, mode, args.images, args.workers)
         findings += found
         if contents is not None:
             print(*contents.table(), sep='\n')
             report[mode] = contents.report()
+            most = contents.most
             if mode == 'train' and args.picture:
                 with redirect_stdout(None):  # of pycocotools
                     draw_contents(args.picture, contents, cfg)
     if 'val' in datasets and args.images is None and not has_errors(findings):
-        scores, found = score(cfg, datasets['val'], args.workers)
+        scores, found = score(cfg, datasets['val'], most, args.workers)
         findings += found
         report['ground_truth_as_predictions'] = scores
     return findings, report
@@ -176,13 +179,14 @@ def accept_ignored(cfg: Config, mode: str, dataset: Dataset) -> None:
 
 
 def score(
-    cfg: Config, dataset: Dataset, workers: int
+    cfg: Config, dataset: Dataset, most: int, workers: int
 ) -> tuple[dict[str, float], list[Finding]]:
     """The scores of the ground truth as predictions, and what is wrong.
 
     Args:
         cfg: the config.
         dataset: of the validation.
+        most: objects in one of its images.
         workers: processes that read images.
     """
     MMLogger.get_current_instance().setLevel('ERROR')  # of the metrics
@@ -200,13 +204,27 @@ def score(
     }
     for name, value in scores.items():
         print(f'ground truth as predictions: {name} {value:g}')
+    finding, cause = (
+        error,
+        (
+            'compare the ann_file and the ids of the evaluator with those of the '
+            'data set'
+        ),
+    )
+    if most > SCORED:
+        finding, cause = (
+            warning,
+            (
+                f'an image has {most:,} objects, and COCO scores the {SCORED} '
+                'predictions of an image that are surest'
+            ),
+        )
     return scores, [
-        error(
+        finding(
             'ground truth',
-            f'the ground truth itself, given to val_evaluator as predictions, '
+            'the ground truth itself, given to val_evaluator as predictions, '
             f'has a {name} of {value:g}, not {best}, and no model can have '
-            'more: compare the ann_file and the ids of the evaluator with '
-            'those of the data set',
+            f'more: {cause}',
         )
         for name, value in scores.items()
         for end, best in BEST.items()

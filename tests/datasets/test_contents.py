@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mmengine.registry import DATASETS, init_default_scope
 
-from pvt_mm.datasets.checks.contents import compare_classes
+from pvt_mm.datasets.checks.classes import compare_classes
 from pvt_mm.datasets.checks.examine import examine
 from pvt_mm.datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
 

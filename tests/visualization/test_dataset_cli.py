@@ -58,6 +58,30 @@ def test_evaluator_of_another_file(
     assert 'the data has 1 error' in err
 
 
+def test_more_objects_than_coco_scores(capsys, configs, drawn, tmp_path):
+    """No predictions can have a score of 1 then, and the data is right."""
+    source = drawn / 'coco/annotations/instances_val2017.json'
+    content = json.loads(source.read_text())
+    note = content['annotations'][0]
+    for place in range(150):
+        x, y = place % 15 * 4, place // 15 * 4
+        content['annotations'].append(
+            {**note, 'id': 1000 + place, 'bbox': [x, y, 3, 3], 'area': 9}
+        )
+    file = tmp_path / 'many.json'
+    file.write_text(json.dumps(content))
+    options = [
+        f'{key}.ann_file={file}'
+        for key in ('val_evaluator', 'val_dataloader.dataset')
+    ]
+    status, out, _ = say(
+        capsys, main, configs['det'], '--cfg-options', *options
+    )
+    assert status == 0
+    assert 'objects, and COCO scores the 100 predictions' in out
+    assert '; 0 errors, ' in out
+
+
 def test_names_of_another_case(capsys, configs, drawn, tmp_path):
     """One sentence for all, and no image is read."""
     root = tmp_path / 'coco'

@@ -1,7 +1,7 @@
-"""Check that a model has as many classes as its data set."""
+"""Compare the classes of a model and of its data sets."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -10,6 +10,7 @@ from ...config.data_files import EMPTY
 from ...config.schema import walk
 from ...errors import UsageError
 from .fault_tolerant_pipeline import inner
+from .report import FEW, Finding, error
 
 # Heads whose num_classes must be the data set's; an RPN has its own.
 HEAD = re.compile(
@@ -53,3 +54,33 @@ def check_classes(cfg: Config, classes: Collection[str]) -> None:
             f'the data set has {len(classes)} classes, but the model has '
             f'{" and ".join(wrong)}: make them equal'
         )
+
+
+def compare_classes(datasets: Mapping[str, Any]) -> Iterator[Finding]:
+    """Findings on splits that have other classes than the first one.
+
+    Args:
+        datasets: by split, as they were built.
+    """
+    names = {
+        split: list((dataset.metainfo or {}).get('classes') or ())
+        for split, dataset in datasets.items()
+    }
+    (first, wanted), *others = names.items()
+    for split, given in others:
+        if wanted and given and wanted != given:
+            lacks = [
+                f'{one} lacks {", ".join(sorted(less)[:FEW])}'
+                for one, less in (
+                    (first, {*given} - {*wanted}),
+                    (split, {*wanted} - {*given}),
+                )
+                if less
+            ]
+            yield error(
+                'classes',
+                f'{first} and {split} have different classes, so labels mean '
+                f'others ({len(wanted)} and {len(given)}; '
+                f'{"; ".join(lacks) or "in another order"}): give both the '
+                'same, in metainfo.classes or as folders',
+            )

@@ -95,6 +95,18 @@ class PlainContent(TypedDict):
     categories: list[dict]
 
 
+class MaskAnnotation(PlainAnnotation, total=False):
+    """The keys of an object that they read for masks."""
+
+    segmentation: Any
+
+
+class MaskContent(PlainContent):
+    """A file as they take it, with segmentations."""
+
+    annotations: list[MaskAnnotation]
+
+
 # A key that only another task's annotations have, and that task.
 OTHERS = {'segments_info': 'panoptic segmentation', 'caption': 'captions'}
 # msgspec's names of types in messages.

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..classification_datasets import IMAGES
 from .files import by, listed
-from .report import Finding, counted, error, warning
+from .report import FEW, counted
 from .samples import Look, checked_parts
 
 # A key of the samples of a data set -> what its classes are counted in.
@@ -21,8 +21,6 @@ UNITS = {
 }
 SUFFIXES = (*IMAGES, '.bmp', '.gif', '.pgm', '.ppm', '.tif', '.tiff', '.webp')
 SMALL, LARGE = 32**2, 96**2  # pixels, where COCO's kinds of objects end
-FEW = 4  # classes that are named in one line
-MOST = 0.5  # this share is most of something
 
 
 @dataclass
@@ -40,6 +38,7 @@ class Contents:
         sizes: (height, width) of each image.
         areas: of each box.
         empty: images without any object.
+        most: objects in one image.
         ignored: objects that are crowd or ignored, or pixels of no class.
         unread: folder -> images in it that the data set does not read.
         suffixes: of the images that are read; empty if an annotation file
@@ -57,6 +56,7 @@ class Contents:
     sizes: list[tuple[int, int]] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
     empty: int = 0
+    most: int = 0
     ignored: int = 0
     unread: dict[str, list[str]] = field(default_factory=dict)
     suffixes: set[str] = field(default_factory=set)
@@ -72,6 +72,7 @@ class Contents:
             boxes = [o for o in info['instances'] if not o.get('ignore_flag')]
             self.add_units(Counter(o['bbox_label'] for o in boxes))
             self.empty += not boxes
+            self.most = max(self.most, len(boxes))
             self.ignored += len(info['instances']) - len(boxes)
             for x1, y1, x2, y2 in (o['bbox'] for o in boxes):
                 self.areas.append((x2 - x1) * (y2 - y1))
@@ -247,86 +248,6 @@ def unread(paths: set[str]) -> dict[str, list[str]]:
     return {folder: names for folder, names in found.items() if names}
 
 
-def check_contents(contents: Contents) -> Iterator[Finding]:
-    """Findings on the numbers of a split."""
-    split, unit = contents.split, contents.unit
-    total = contents.counts.total()
-    use = 'learn from' if split == 'train' else 'score'
-    ignored = f'{contents.share(contents.ignored):.1%} of the {unit}'
-    if not total and contents.read:
-        yield error(
-            'nothing left',
-            f'{split}: {ignored} are ignored, and none is of a class'
-            f'{contents.after}: nothing is left to {use}',
-        )
-        return
-    number = len(contents.classes)
-    if beyond := [i for i in contents.counts if not 0 <= i < number]:
-        yield error(
-            'labels',
-            f'{split}: the label {beyond[0]} occurs, but there are {number} '
-            f'classes (0 to {number - 1})',
-        )
-    if unit == 'objects' and contents.share(contents.ignored) > MOST:
-        yield warning(
-            'ignored objects',
-            f'{split}: {ignored} are ignored (crowd, difficult), and no model '
-            'learns from them',
-        )
-    absent = [
-        f'{label} ({name})'
-        for label, name in enumerate(contents.classes)
-        if not contents.counts[label]
-    ]
-    if absent and contents.read == contents.images:
-        more = f' and {len(absent) - FEW} more' if absent[FEW:] else ''
-        also = f'; {ignored} are ignored' if unit == 'pixels' else ''
-        yield warning(
-            'classes that do not occur',
-            f'{split}: no {unit.rstrip("s")} has the label '
-            f'{", ".join(absent[:FEW])}{more}{contents.after}{also}',
-        )
-    for folder, names in contents.unread.items():
-        others = [n for n in names if suffix_of(n) not in contents.suffixes]
-        if contents.suffixes and others:
-            yield warning(
-                'images that are not read',
-                f'{split}: {counted(len(others), "image")} of {folder} not '
-                f'read, for example {others[0]}: this data set reads '
-                f'{", ".join(sorted(contents.suffixes))} (img_suffix)',
-            )
-
-
 def suffix_of(path: str) -> str:
     """'.jpg' of 'x.jpg'."""
     return os.path.splitext(path)[1]
-
-
-def compare_classes(datasets: Mapping[str, Any]) -> Iterator[Finding]:
-    """Findings on splits that have other classes than the first one.
-
-    Args:
-        datasets: by split, as they were built.
-    """
-    names = {
-        split: list((dataset.metainfo or {}).get('classes') or ())
-        for split, dataset in datasets.items()
-    }
-    (first, wanted), *others = names.items()
-    for split, given in others:
-        if wanted and given and wanted != given:
-            lacks = [
-                f'{one} lacks {", ".join(sorted(less)[:FEW])}'
-                for one, less in (
-                    (first, {*given} - {*wanted}),
-                    (split, {*wanted} - {*given}),
-                )
-                if less
-            ]
-            yield error(
-                'classes',
-                f'{first} and {split} have different classes, so labels mean '
-                f'others ({len(wanted)} and {len(given)}; '
-                f'{"; ".join(lacks) or "in another order"}): give both the '
-                'same, in metainfo.classes or as folders',
-            )

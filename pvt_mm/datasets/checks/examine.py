@@ -17,9 +17,11 @@ from ...config.data_files import (
 )
 from ...config.schema import find_class, walk
 from ...errors import UsageError
+from .classes import compare_classes
 from .coco import check_coco
-from .coco_format import Content, PlainContent, read_coco
-from .contents import Contents, check_contents, compare_classes, contents_of
+from .coco_format import Content, MaskContent, PlainContent, read_coco
+from .content_checks import check_contents
+from .contents import Contents, contents_of
 from .files import absent
 from .report import Finding, Use, counted, lines
 from .samples import Look, checked_parts, look_at, unusable
@@ -77,9 +79,9 @@ def check_coco_files(
 
 @contextmanager
 def quick_parser(cfg: Config, mode: str) -> Iterator[None]:
-    """Context in which mmdet reads COCO's files without segmentations.
+    """Context in which mmdet reads only what it needs of COCO's files.
 
-    It takes a tenth of the time, and nothing happens where they are needed.
+    Without segmentations it takes a tenth of the time.
 
     Args:
         cfg: the config of the run.
@@ -87,15 +89,17 @@ def quick_parser(cfg: Config, mode: str) -> Iterator[None]:
     """
     scope = cfg.get('default_scope') or 'mmengine'
     dataset = cfg[f'{mode}_dataloader'].dataset
-    if masks_in(dataset, cfg.get(f'{mode}_evaluator')) or not all(
+    if not all(
         reads_coco(find_class(part['type'], scope))
         for part in dataset_configs(dataset)
     ):
         yield
         return
+    masks = masks_in(dataset, cfg.get(f'{mode}_evaluator'))
+    kind = MaskContent if masks else PlainContent
     gc.disable()  # it would take as long again, and find nothing
     try:
-        with coco_parser(lambda path: read_json(path, PlainContent)):
+        with coco_parser(lambda path: read_json(path, kind)):
             yield
     finally:
         gc.enable()

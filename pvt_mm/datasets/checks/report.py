@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 # This share of the images may be unreadable; training skips them.
 SHARE = 0.01
+FEW = 4  # classes that are named in one line
 
 
 class Finding(NamedTuple):

@@ -66,8 +66,7 @@ def score_ground_truth(
 
 def loads_early(part: Any) -> bool:
     """Whether boxes are loaded before the image is resized, and with it."""
-    names = [
-        type(transform).__name__ for transform in part.pipeline.transforms
-    ]
+    steps = getattr(getattr(part, 'pipeline', None), 'transforms', ())
+    names = [type(transform).__name__ for transform in steps]
     loads = [i for i, name in enumerate(names) if 'LoadAnnotations' in name]
     return bool(loads) and any('Resize' in n for n in names[loads[0] :])

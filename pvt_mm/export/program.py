@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from ..errors import UsageError
 from .replacements import AnySize, exportable
 
 # Pixels of a side, two cells of stride 32: PyTorch's exporter specializes a
@@ -36,27 +35,16 @@ def trace(
         size: fixed height and width, for batches of one; None for any
             batch and any size from `smallest` on.
         smallest: height and width in pixels.
-
-    Raises:
-        UsageError: the model can only be exported for one size.
     """
     # which size is traced makes no difference to a dynamic program
     traced = (smallest * 3 // 2, smallest * 5 // 2)
     image = torch.zeros(1 if size else 2, channels, *(size or traced))
     side = Dim.DYNAMIC(min=smallest)
     shapes = None if size else ({0: Dim.DYNAMIC, 2: side, 3: side},)
-    try:
-        with torch.no_grad(), quiet(), AnySize():
-            program = torch.export.export(
-                exportable(model), (image,), dynamic_shapes=shapes
-            )
-    except NotImplementedError as error:  # of sympy, on sizes of maps
-        if size:
-            raise
-        raise UsageError(
-            'torch.export cannot write this model for images of any size: '
-            'give --fixed and --size HEIGHT WIDTH'
-        ) from error
+    with torch.no_grad(), quiet(), AnySize():
+        program = torch.export.export(
+            exportable(model), (image,), dynamic_shapes=shapes
+        )
     for node in program.graph.nodes:
         node.meta.pop('stack_trace', None)  # paths of this machine
     return program

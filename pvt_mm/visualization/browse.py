@@ -14,8 +14,12 @@ from mmengine.runner import Runner, set_random_seed
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor
 
-from ..datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
+from ..datasets.checks.fault_tolerant_pipeline import (
+    inner,
+    make_fault_tolerant,
+)
 from ..datasets.checks.files import by
+from ..evaluation.ground_truth import loads_early
 from .drawing import (
     add_title,
     build_visualizer,
@@ -53,16 +57,21 @@ class Batches:
         cfg: of the run; its default scope is the current one.
         split: 'train' or 'val'.
         seed: of order and augmentation.
+        dataset: of the split, built before; None builds it.
 
     Attributes:
         names: of the classes.
     """
 
-    def __init__(self, cfg: Config, split: str, seed: int = 0) -> None:
+    def __init__(
+        self, cfg: Config, split: str, seed: int = 0, dataset: Any = None
+    ) -> None:
         self.training = split == 'train'
         set_random_seed(seed)
         loader = deepcopy(cfg[f'{split}_dataloader'])
         loader.update(num_workers=0, persistent_workers=False)
+        if dataset is not None:
+            loader.update(dataset=dataset)
         self.loader = Runner.build_dataloader(loader, seed=seed)
         dataset = self.loader.dataset
         make_fault_tolerant(dataset, skip=self.training)
@@ -75,7 +84,7 @@ class Batches:
         self.names = tuple(dataset.metainfo.get('classes') or ())
         self.scope = cfg.get('default_scope')
         self.visualizer = build_visualizer(self.scope, dataset.metainfo)
-        self.late = loads_late(loader.dataset)
+        self.late = not any(map(loads_early, inner(dataset)))
 
     def __iter__(self) -> Iterator[View]:
         for batch in self.loader:
@@ -176,17 +185,6 @@ def objects(
             one.masks = masks.to_tensor(torch.bool, 'cpu')
         parts.append(one)
     return InstanceData.cat(parts)
-
-
-def loads_late(dataset: Mapping[str, Any]) -> bool:
-    """Whether boxes are loaded after the image is resized.
-
-    They have the size of the file then: mmdet's validation pipelines.
-    """
-    kinds = [str(t.get('type')) for t in dataset.get('pipeline') or ()]
-    resize = next((i for i, k in enumerate(kinds) if 'Resize' in k), None)
-    loads = [i for i, k in enumerate(kinds) if k.endswith('LoadAnnotations')]
-    return bool(loads) and resize is not None and loads[0] > resize
 
 
 def resize_objects(truth: BaseDataElement) -> None:

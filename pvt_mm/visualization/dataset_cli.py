@@ -18,14 +18,17 @@ from ..config.build_errors import building
 from ..config.data_files import check_paths
 from ..config.loading import open_config
 from ..datasets.checks.classes import compare_classes
+from ..datasets.checks.coco_format import read_masks
 from ..datasets.checks.examine import (
     check_annotation_files,
     examine,
     quick_parser,
+    reads_coco,
 )
 from ..datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
 from ..datasets.checks.ignored_labels import heads_of, metrics_of, set_ignored
 from ..datasets.checks.report import Finding, counted, error, lines, warning
+from ..datasets.checks.samples import checked_parts
 from ..errors import UsageError
 from ..evaluation.ground_truth import score_ground_truth
 from .dataset_figure import draw_contents
@@ -135,7 +138,7 @@ def read_samples(
             most = contents.most
             if mode == 'train' and args.picture:
                 with redirect_stdout(None):  # of pycocotools
-                    draw_contents(args.picture, contents, cfg)
+                    draw_contents(args.picture, contents, cfg, dataset)
     if 'val' in datasets and args.images is None and not has_errors(findings):
         scores, found = score(cfg, datasets['val'], most, args.workers)
         findings += found
@@ -158,6 +161,9 @@ def build(cfg: Config, mode: str, name: str) -> Dataset:
     ):
         dataset = DATASETS.build(cfg[f'{mode}_dataloader'].dataset)
         make_fault_tolerant(dataset, skip=mode == 'train')
+        for part in checked_parts(dataset):
+            if reads_coco(type(part)):
+                part.pipeline.transforms.insert(0, read_masks)
         if 'decode_head' in cfg.model:
             accept_ignored(cfg, mode, dataset)
     return dataset
@@ -204,20 +210,13 @@ def score(
     }
     for name, value in scores.items():
         print(f'ground truth as predictions: {name} {value:g}')
-    finding, cause = (
-        error,
-        (
-            'compare the ann_file and the ids of the evaluator with those of the '
-            'data set'
-        ),
-    )
+    finding = error
+    cause = 'compare its ann_file and ids with those of the data set'
     if most > SCORED:
-        finding, cause = (
-            warning,
-            (
-                f'an image has {most:,} objects, and COCO scores the {SCORED} '
-                'predictions of an image that are surest'
-            ),
+        finding = warning
+        cause = (
+            f'an image has {most:,} objects, and COCO scores the {SCORED} '
+            'predictions of an image that are surest'
         )
     return scores, [
         finding(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
+from torch.utils.data import Dataset
 
 from ..datasets.checks.contents import Contents
 from .browse import Batches
@@ -14,13 +15,16 @@ SAMPLES = 6
 MOST = 30  # classes that have a bar
 
 
-def draw_contents(file: Path, contents: Contents, cfg: Config) -> None:
+def draw_contents(
+    file: Path, contents: Contents, cfg: Config, dataset: Dataset
+) -> None:
     """Draw the numbers of a split, and six images as the network gets them.
 
     Args:
         file: picture to write.
         contents: of the split.
         cfg: of the run.
+        dataset: of the split.
 
     Raises:
         UsageError: it cannot be written.
@@ -50,7 +54,7 @@ def draw_contents(file: Path, contents: Contents, cfg: Config) -> None:
             others[0].hist(side, bins=40, alpha=0.5, label=name, color=colour)
         others[0].set_title('images: height and width, in pixels')
         others[0].legend(fontsize=8)
-    batches = Batches(cfg, contents.split)
+    batches = Batches(cfg, contents.split, dataset=dataset)
     for plot, view in zip(
         right.subplots(SAMPLES // 2, 2).flat,
         islice(batches, SAMPLES),

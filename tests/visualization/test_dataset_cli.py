@@ -28,6 +28,30 @@ def test_picture(capsys, configs, tmp_path, part):
     assert len({tuple(p) for p in picture[::9, 600::9].reshape(-1, 3)}) > 99
 
 
+def test_masks(capsys, configs, tmp_path):
+    """They are read with their sample, and scored too."""
+    cfg = tmp_path / 'masks.py'
+    cfg.write_text(f"""
+_base_ = {str(configs['det'])!r}
+for _mode in ('train', 'val'):
+    for _step in _base_[f'{{_mode}}_dataloader'].dataset.pipeline:
+        if _step.type == 'LoadAnnotations':
+            _step.with_mask = True
+train_dataloader = _base_.train_dataloader
+val_dataloader = _base_.val_dataloader
+val_evaluator = dict(metric=['bbox', 'segm'])
+""")
+    files = [tmp_path / 'x.json', tmp_path / 'x.png']
+    options = ('--out', files[0], '--picture', files[1], '--workers', 0)
+    status, _, err = say(capsys, main, cfg, *options)
+    assert status == 0, err
+    assert json.loads(files[0].read_text())['ground_truth_as_predictions'] == {
+        'coco/bbox_mAP': 1,
+        'coco/segm_mAP': 1,
+    }
+    assert files[1].is_file()
+
+
 @pytest.mark.parametrize(
     ('change', 'words'),
     [

@@ -98,11 +98,11 @@ class PlainContent(TypedDict):
 class MaskAnnotation(PlainAnnotation, total=False):
     """The keys of an object that they read for masks."""
 
-    segmentation: Any
+    segmentation: Raw
 
 
 class MaskContent(PlainContent):
-    """A file as they take it, with segmentations."""
+    """A file as they take it; :func:`read_masks` reads its segmentations."""
 
     annotations: list[MaskAnnotation]
 
@@ -120,6 +120,14 @@ TYPES = {
     'null': 'null',
 }
 read_mask = msgspec.json.Decoder(list[list[float]] | RunLengths).decode
+
+
+def read_masks(sample: dict) -> dict:
+    """A sample of mmdet whose masks are read: the first of its transforms."""
+    for instance in sample['instances']:
+        if isinstance(instance.get('mask'), Raw):
+            instance['mask'] = msgspec.json.decode(instance['mask'])
+    return sample
 
 
 def read_coco(path: str, *, scored: bool) -> tuple[Content, list[Finding]]:

@@ -81,7 +81,8 @@ def check_coco_files(
 def quick_parser(cfg: Config, mode: str) -> Iterator[None]:
     """Context in which mmdet reads only what it needs of COCO's files.
 
-    Without segmentations it takes a tenth of the time.
+    That takes a tenth of the time. The segmentations of training are read
+    with their sample, by :func:`read_masks`.
 
     Args:
         cfg: the config of the run.
@@ -95,8 +96,9 @@ def quick_parser(cfg: Config, mode: str) -> Iterator[None]:
     ):
         yield
         return
-    masks = masks_in(dataset, cfg.get(f'{mode}_evaluator'))
-    kind = MaskContent if masks else PlainContent
+    kind: Any = PlainContent
+    if masks_in(dataset, cfg.get(f'{mode}_evaluator')):
+        kind = MaskContent if mode == 'train' else dict
     gc.disable()  # it would take as long again, and find nothing
     try:
         with coco_parser(lambda path: read_json(path, kind)):

@@ -3,6 +3,7 @@
 Called by make with any Python of a supported version; standard library only.
 
     PVT_MM_STACK=onedl        the onedl fork instead, in .venv-onedl
+    PVT_MM_VENV=FOLDER        another folder than .venv
     PVT_MM_WHEELS=FOLDER      where a built wheel of mmcv is searched first
     PVT_MM_TORCH_INDEX=URL    a package index with another build of torch than
                               the one for this machine
@@ -37,7 +38,10 @@ from build_mmcv import (
     check_tools,
 )
 
-VENV = ROOT / ('.venv' if STACK == 'upstream' else f'.venv-{STACK}')
+VENV = ROOT / (
+    os.environ.get('PVT_MM_VENV')
+    or ('.venv' if STACK == 'upstream' else f'.venv-{STACK}')
+)
 PYTHON = VENV / 'bin/python'
 # Made with the environment; holds digest() once the environment is complete.
 MARK = VENV / 'made_by_pvt_mm'

@@ -237,7 +237,7 @@ def test_make_names_a_missing_python(project):
     done = make_set_up(project, old)
     assert done.returncode == 2
     assert 'No Python 3.11 to 3.13' in done.stderr
-    assert 'apt-get install python3.11' in done.stderr
+    assert 'apt-get install python3 python3-venv' in done.stderr
     assert not (project / '.venv').exists()
 
 

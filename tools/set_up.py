@@ -252,7 +252,7 @@ def ask(index: str) -> tuple[bool, str]:
         try:
             answer.put(find_torch(index))
         except (OSError, ValueError) as error:
-            answer.put((False, str(error)))
+            answer.put((False, str(getattr(error, 'reason', error))))
 
     threading.Thread(target=look, daemon=True).start()
     with suppress(queue.Empty):

@@ -148,9 +148,8 @@ def find_toolkit() -> Path:
     version = '.'.join(map(str, cuda_version()))
     say(f'installing the compiler of CUDA {version} beside torch')
     command = [sys.executable, '-m', 'pip', 'install', '-qq', '--no-deps']
-    if subprocess.run([*command, *(f'{x}=={version}.*' for x in COMPILER)]):
-        found = next(filter(fits, toolkits()), None)
-    return found or stop_without_toolkit()
+    subprocess.run([*command, *(f'{x}=={version}.*' for x in COMPILER)])
+    return next(filter(fits, toolkits()), None) or stop_without_toolkit()
 
 
 def stop_without_toolkit():
@@ -179,14 +178,15 @@ def cuda_of_torch() -> list[Path]:
 
 
 def fits(toolkit: Path) -> bool:
-    """Whether a toolkit is whole and of torch's CUDA version.
+    """Whether a toolkit is of torch's CUDA version and its headers are there.
 
     Of CUDA 12, which PyPI has no compiler of, any version will do, as for
     torch.
     """
     major, minor = cuda_version()
     version = f'{major}.{minor},' if major > 12 else f'{major}.'
-    if not (toolkit / 'include/cuda_runtime.h').is_file():
+    folders = (toolkit, *cuda_of_torch())
+    if not any((x / 'include/cuda_runtime.h').is_file() for x in folders):
         return False
     with suppress(OSError):
         said = subprocess.run(
@@ -198,7 +198,7 @@ def fits(toolkit: Path) -> bool:
 
 def cuda_environment(folder: Path) -> dict:
     """Variables that let torch's build compile for CUDA and link to it."""
-    includes, libraries = [], folder / 'lib'
+    toolkit, includes, libraries = find_toolkit(), [], folder / 'lib'
     libraries.mkdir(exist_ok=True)
     for cuda in cuda_of_torch():
         includes += [str(cuda / 'include'), str(cuda / 'include/cccl')]
@@ -206,7 +206,7 @@ def cuda_environment(folder: Path) -> dict:
             with suppress(FileExistsError):  # without its version for -lcudart
                 (libraries / 'libcudart.so').symlink_to(library)
     return {
-        'CUDA_HOME': str(find_toolkit()),
+        'CUDA_HOME': str(toolkit),
         'FORCE_CUDA': '1',
         # PTX lets later GPUs compile the code themselves.
         'TORCH_CUDA_ARCH_LIST': ';'.join(archs()) + '+PTX',

@@ -88,15 +88,20 @@ def test_toolkit_of_torch_s_version_is_used(tool, monkeypatch, tmp_path):
 def test_compiler_of_pypi_is_installed_beside_torch(
     tool, monkeypatch, tmp_path
 ):
-    cuda = tmp_path / 'nvidia/cu13'
+    """Also if torch and the headers it brings are in another folder."""
+    cuda, kept = tmp_path / 'nvidia/cu13', tmp_path / 'kept'
     made = make_toolkit(tmp_path / 'made')
+    (made / 'include/cuda_runtime.h').unlink()
+    header = kept / 'nvidia/cu13/include/cuda_runtime.h'
+    header.parent.mkdir(parents=True)
+    header.touch()
+    cuda.parent.mkdir()
     pip = tmp_path / 'pip'
-    pip.write_text(f'#!/bin/sh\necho "$@" >{pip}.log; cp -r {made}/bin {cuda}')
+    pip.write_text(f'#!/bin/sh\necho "$@" >{pip}.log; cp -r {made} {cuda}')
     pip.chmod(0o755)
-    (cuda / 'include').mkdir(parents=True)
-    (cuda / 'include/cuda_runtime.h').touch()  # which torch brings
     monkeypatch.setattr(sys, 'executable', str(pip))
-    monkeypatch.setattr(sys, 'path', [*sys.path, str(tmp_path)])
+    paths = [*sys.path, str(tmp_path), str(kept)]
+    monkeypatch.setattr(sys, 'path', paths)
     assert tool.find_toolkit() == cuda
     asked = Path(f'{pip}.log').read_text().split()
     assert {

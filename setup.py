@@ -25,6 +25,7 @@ setup(
     # What needs a checkout.
     exclude_package_data={
         'pvt_mm': [
+            '.mim/tools/bare_machine.sh',
             '.mim/tools/demo.py',
             '.mim/tools/gather_wheels.py',
             '.mim/tools/*mmcv.py',

@@ -115,6 +115,8 @@ def resolve_shell(name, words):
     if not words:
         return None
     launcher, command = name.split('_')
+    if launcher == 'bare':
+        return None
     if launcher == 'slurm':
         return command, words[2:]
     config, *rest = words

@@ -6,6 +6,9 @@ python tools/build_mmcv.py --key    ->  prints what such a wheel fits
 PVT_MM_STACK=onedl builds onedl-mmcv, the maintained fork, instead.
 Needs torch, ninja, wheel and setuptools < 81 beside it, a C++ compiler and
 Python's headers. Standard library only until torch is asked for.
+
+    PVT_MM_CUDA=1             operators for CUDA although there is no GPU here
+    PVT_MM_CUDA_ARCHS=LIST    for GPUs of these architectures, '8.6 9.0' say
 """
 
 import os
@@ -31,10 +34,29 @@ INCLUDE = sysconfig.get_path('include')
 # setuptools takes CFLAGS instead of the flags Python was built with: no
 # debug information, which triples the size of the objects.
 CFLAGS = '-O2 -g0 -DNDEBUG -fwrapv -fPIC'
+# The compiler of CUDA 13 and later as NVIDIA publishes it on PyPI. It is
+# installed beside the headers and libraries of CUDA that torch brings.
+COMPILER = ('nvidia-cuda-nvcc', 'nvidia-cuda-crt', 'nvidia-nvvm')
+COMPILER += ('nvidia-cuda-cccl',)
+# Where no GPU can be asked: A100, RTX 30, RTX 40, H100; from CUDA 12.8 on
+# B200 and RTX 50 too.
+ARCHS, NEW_ARCHS = ['8.0', '8.6', '8.9', '9.0'], ['10.0', '12.0']
+USUAL = '/usr/local/cuda'  # where a toolkit is if nothing names it
 # What torch and mmcv add to the command line of each C++ source: the compiler
 # uses a precompiled header only where these are the same.
 DEFINES = '-DTORCH_API_INCLUDE_EXTENSION_H -DTORCH_EXTENSION_NAME=_ext'
 STANDARD = '-std=c++17'
+
+
+# Prints the CUDA version of the operators in a library, or 'not available'.
+IMPORT = """
+import sys, torch
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location('mmcv._ext', sys.argv[1])
+ext = module_from_spec(spec)
+spec.loader.exec_module(ext)
+print(ext.get_compiling_cuda_version())
+"""
 
 
 class Stop(SystemExit):
@@ -82,31 +104,123 @@ def uses_cuda() -> bool:
     """Whether the operators are built for CUDA too.
 
     They are where torch sees a GPU, and elsewhere with PVT_MM_CUDA=1.
-
-    Raises:
-        Stop: there is no nvcc to do it.
     """
     import torch
-    from torch.utils.cpp_extension import CUDA_HOME
 
     wanted = os.environ.get('PVT_MM_CUDA') == '1'
-    if not (torch.version.cuda and (wanted or torch.cuda.is_available())):
-        return False
-    if not CUDA_HOME:
+    if wanted and not torch.version.cuda:
         raise Stop(
-            'torch sees a GPU but there is no nvcc to build the operators '
-            f'for it: install the CUDA {torch.version.cuda} toolkit and set '
-            'CUDA_HOME, or build for the CPU only with '
-            'CUDA_VISIBLE_DEVICES= before the command.'
+            f'PVT_MM_CUDA=1, but torch {torch.__version__} was built without '
+            'CUDA: rm -r .venv and run the same command again.'
         )
-    return True
+    return bool(torch.version.cuda) and (wanted or torch.cuda.is_available())
+
+
+def archs() -> list[str]:
+    """Architectures of GPUs to compile for, ascending: ['8.6', '9.0']."""
+    import torch
+
+    found = os.environ.get('PVT_MM_CUDA_ARCHS', '').split() or {
+        '{}.{}'.format(*torch.cuda.get_device_capability(i))
+        for i in range(torch.cuda.device_count())
+    }
+    new = cuda_version() >= (12, 8)
+    return sorted(found, key=float) or ARCHS + NEW_ARCHS * new
+
+
+def cuda_version() -> tuple[int, int]:
+    """CUDA's version that torch was built with."""
+    import torch
+
+    major, minor = torch.version.cuda.split('.')[:2]
+    return int(major), int(minor)
+
+
+def find_toolkit() -> Path:
+    """Folder of a CUDA toolkit that fits torch; one of PyPI if none is there.
+
+    Raises:
+        Stop: there is none, and PyPI has none of this version.
+    """
+    found = next(filter(fits, toolkits()), None)
+    if found or cuda_version()[0] < 13:
+        return found or stop_without_toolkit()
+    version = '.'.join(map(str, cuda_version()))
+    say(f'installing the compiler of CUDA {version} beside torch')
+    command = [sys.executable, '-m', 'pip', 'install', '-qq', '--no-deps']
+    subprocess.run([*command, *(f'{x}=={version}.*' for x in COMPILER)])
+    return next(filter(fits, toolkits()), None) or stop_without_toolkit()
+
+
+def stop_without_toolkit():
+    """Say which toolkit is needed."""
+    version = '.'.join(map(str, cuda_version()))
+    raise Stop(
+        f'There is no nvcc of CUDA {version}, which torch was built with: '
+        'install that toolkit and name its folder with CUDA_HOME=, or build '
+        'for the CPU only with CUDA_VISIBLE_DEVICES= before the command.'
+    )
+
+
+def toolkits() -> list[Path]:
+    """Folders where a CUDA toolkit may be."""
+    on_path = shutil.which('nvcc')
+    beside = on_path and os.path.dirname(os.path.dirname(on_path))
+    named = [os.environ.get('CUDA_HOME'), beside, USUAL]
+    return [*(Path(x) for x in named if x), *cuda_of_torch()]
+
+
+def cuda_of_torch() -> list[Path]:
+    """Folders of the parts of CUDA 13 that torch's requirements bring."""
+    name = f'nvidia/cu{cuda_version()[0]}'
+    folders = (Path(folder, name) for folder in sys.path)
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def fits(toolkit: Path) -> bool:
+    """Whether a toolkit is of torch's CUDA version and its headers are there.
+
+    Of CUDA 12, which PyPI has no compiler of, any version will do, as for
+    torch.
+    """
+    major, minor = cuda_version()
+    version = f'{major}.{minor},' if major > 12 else f'{major}.'
+    folders = (toolkit, *cuda_of_torch())
+    if not any((x / 'include/cuda_runtime.h').is_file() for x in folders):
+        return False
+    with suppress(OSError):
+        said = subprocess.run(
+            [toolkit / 'bin/nvcc', '--version'], capture_output=True, text=True
+        ).stdout
+        return f'release {version}' in said
+    return False
+
+
+def cuda_environment(folder: Path) -> dict:
+    """Variables that let torch's build compile for CUDA and link to it."""
+    toolkit, includes, libraries = find_toolkit(), [], folder / 'lib'
+    libraries.mkdir(exist_ok=True)
+    for cuda in cuda_of_torch():
+        includes += [str(cuda / 'include'), str(cuda / 'include/cccl')]
+        for library in (cuda / 'lib').glob('libcudart.so.*'):
+            with suppress(FileExistsError):  # without its version for -lcudart
+                (libraries / 'libcudart.so').symlink_to(library)
+    return {
+        'CUDA_HOME': str(toolkit),
+        'FORCE_CUDA': '1',
+        # PTX lets later GPUs compile the code themselves.
+        'TORCH_CUDA_ARCH_LIST': ';'.join(archs()) + '+PTX',
+        # gcc searches these after the folders that torch names.
+        'CPATH': os.pathsep.join(includes),
+        'LIBRARY_PATH': str(libraries),
+    }
 
 
 def key() -> str:
     """Name of the Python, torch, devices and platform that a wheel is for."""
     import torch
 
-    devices = 'cuda' if uses_cuda() else 'cpu'
+    devices = 'cuda' + '_'.join(archs()) if uses_cuda() else 'cpu'
     platform = sysconfig.get_platform().replace('-', '_')
     python = f'cp{sys.version_info[0]}{sys.version_info[1]}'
     stack = '' if STACK == 'upstream' else f'-{STACK}'
@@ -159,12 +273,18 @@ def precompile(folder: Path) -> str:
     four fifths of the time. A compiler that cannot use the result reads the
     header as text.
     """
+    import logging
+
+    # It warns of a toolkit without a GPU.
+    logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)
     from torch.utils.cpp_extension import include_paths
 
+    device = 'cuda' if uses_cuda() else 'cpu'
     header = folder / 'prefix.h'
     result = folder / ('prefix.h.pch' if is_clang() else 'prefix.h.gch')
     part = folder / 'part'
-    includes = ' '.join(f'-I{path}' for path in [*include_paths(), INCLUDE])
+    paths = [*include_paths(device), INCLUDE]
+    includes = ' '.join(f'-I{path}' for path in paths)
     flags = f'{CFLAGS} {includes} {DEFINES} {STANDARD} -w'.split()
     command = [compiler(), *flags, '-x', 'c++-header', header, '-o', part]
     if result.exists():  # a newer one would make ninja compile all again
@@ -193,15 +313,14 @@ def jobs() -> int:
 
 def environment(folder: Path) -> dict:
     """Variables for pip, with the flags of the compiler."""
-    flags = f'{CFLAGS} -w'
-    cuda = uses_cuda()
-    if not cuda:
-        flags += ' ' + precompile(folder)
+    if uses_cuda():
+        os.environ.update(cuda_environment(folder))
+    flags = f'{CFLAGS} -w {precompile(folder)}'
     env = {'MAX_JOBS': str(jobs()), **os.environ}
     # ninja is installed beside this Python, which need not be on the PATH.
     path = os.path.dirname(sys.executable) + os.pathsep + env.get('PATH', '')
     env.update(CFLAGS=flags, CXX=compiler(), MMCV_WITH_OPS='1', PATH=path)
-    return {**env, 'FORCE_CUDA': '1'} if cuda else env
+    return env
 
 
 def count_sources(sources: Path) -> int:
@@ -258,11 +377,29 @@ def build(target: Path) -> None:
         show_progress(process, sources)
     if process.returncode:
         raise Stop(f'mmcv could not be built: {why(log)} (all of it: {log})')
+    verify(next(sources.glob('build/lib*/**/_ext*.so')))
     target.mkdir(parents=True, exist_ok=True)
     wheel = next(folder.glob('*.whl'))
     part = shutil.copy(wheel, target / f'{wheel.name}.part')
     os.replace(part, target / wheel.name)
     shutil.rmtree(folder)
+
+
+def verify(library: Path) -> None:
+    """Import the operators, in a process of its own.
+
+    Raises:
+        Stop: they cannot be imported, or are not for CUDA and should be.
+    """
+    done = subprocess.run(
+        [sys.executable, '-c', IMPORT, library], capture_output=True, text=True
+    )
+    said = (done.stdout + done.stderr).strip().splitlines()[-1:]
+    if done.returncode or (uses_cuda() and said == ['not available']):
+        raise Stop(
+            'mmcv was built, but its operators cannot be imported, or are '
+            f'not for CUDA: {"".join(said)}'
+        )
 
 
 def why(log: Path) -> str:

@@ -3,19 +3,29 @@
 Called by make with any Python of a supported version; standard library only.
 
     PVT_MM_STACK=onedl        the onedl fork instead, in .venv-onedl
+    PVT_MM_VENV=FOLDER        another folder than .venv
     PVT_MM_WHEELS=FOLDER      where a built wheel of mmcv is searched first
-    PVT_MM_TORCH_INDEX=URL    a package index with another build of torch
+    PVT_MM_TORCH_INDEX=URL    a package index with another build of torch than
+                              the one for this machine
+    PVT_MM_CUDA=1             a torch and operators for CUDA without a GPU here
     PVT_MM_TORCH=keep         use the torch installed for this Python
 """
 
+import ctypes
 import fcntl
 import hashlib
 import os
+import queue
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import unquote, urljoin
+from urllib.request import Request, urlopen
 
 from build_mmcv import (
     CACHE,
@@ -28,7 +38,10 @@ from build_mmcv import (
     check_tools,
 )
 
-VENV = ROOT / ('.venv' if STACK == 'upstream' else f'.venv-{STACK}')
+VENV = ROOT / (
+    os.environ.get('PVT_MM_VENV')
+    or ('.venv' if STACK == 'upstream' else f'.venv-{STACK}')
+)
 PYTHON = VENV / 'bin/python'
 # Made with the environment; holds digest() once the environment is complete.
 MARK = VENV / 'made_by_pvt_mm'
@@ -41,6 +54,12 @@ SOURCES = (*PINS, ROOT / 'setup.py', Path(__file__))
 # numpy and scipy of constraints.txt ask for 3.11; torch 2.13 and mmcv were
 # tried up to 3.13.
 OLDEST, NEWEST = (3, 11), (3, 13)
+
+# PyTorch's own indices. PyPI has the build for CUDA 13; that for CUDA 12.6
+# runs with every driver for CUDA 12.
+CPU_INDEX = 'https://download.pytorch.org/whl/cpu'
+CUDA_12_INDEX = 'https://download.pytorch.org/whl/cu126'
+PATIENCE = 3.0  # seconds that an index has to answer
 
 
 def main() -> None:
@@ -86,9 +105,9 @@ def set_up() -> None:
     if not keep and not wheels(''):
         check_tools()  # before anything is downloaded
     make_venv()
-    say('1 of 4: pip, setuptools, ninja')
-    pip('pip', 'setuptools', 'wheel', 'ninja')
-    say('2 of 4: torch')
+    say('1 of 4: pip, setuptools, ninja, numpy')
+    # torch warns where it finds no numpy.
+    pip('pip', 'setuptools', 'wheel', 'ninja', 'numpy')
     own_torch() if keep else pip_torch()
     say(f'3 of 4: {NAME} {VERSION} with operators')
     install_mmcv()
@@ -96,10 +115,10 @@ def set_up() -> None:
     pip('--no-build-isolation', '--editable', f'{ROOT}[{STACK},export,test]')
     # It asks for torchvision, which would bring another torch.
     pip('--no-deps', 'timm')
-    if run(PYTHON, '-m', 'pvt_mm.doctor'):
+    if check(quiet=True) and check():
         raise Stop('Set-up ended, but the doctor found problems: see above.')
     MARK.write_text(digest())
-    say('ready')
+    say('ready: the doctor (make doctor) finds nothing broken')
 
 
 def keeps_torch() -> bool:
@@ -148,19 +167,18 @@ def run(*command, quiet=False) -> int:
     ).returncode
 
 
-def pip(*args, **options) -> None:
+def pip(*args) -> None:
     """Install `args` in the pinned versions or stop."""
-    if try_pip(*args, **options):
+    if try_pip(*args):
         raise Stop(
             f'Set-up stopped, because pip could not install {args[-1]}: see '
             'above why, fix it (the network?) and run the same command again.'
         )
 
 
-def try_pip(*args, quiet=True) -> int:
+def try_pip(*args) -> int:
     """Install `args` in the pinned versions -> exit status of pip."""
-    command = [PYTHON, '-m', 'pip', 'install']
-    command += ['-qq'] if quiet else []  # errors only
+    command = [PYTHON, '-m', 'pip', 'install', '-qq']  # errors only
     files = [('--constraint', path) for path in pins()]
     return run(*command, *sum(files, ()), *args)
 
@@ -176,19 +194,96 @@ def pins() -> list[Path]:
 
 
 def pip_torch() -> None:
-    """Install torch, from PVT_MM_TORCH_INDEX too if it is set."""
-    index = os.environ.get('PVT_MM_TORCH_INDEX')
-    # A build such as 2.13.0+cu130 counts as newer than 2.13.0 elsewhere.
+    """Install the build of torch that suits this machine."""
+    index, what = choose_torch(driver_version())
+    say(f'2 of 4: torch {what}; nothing is shown while pip downloads')
+    # A build such as 2.13.0+cpu counts as newer than 2.13.0 elsewhere.
     extra = ('--extra-index-url', index) if index else ()
-    pip(*extra, 'torch', quiet=False)
+    pip(*extra, 'torch')
+
+
+def driver_version() -> int:
+    """Latest CUDA version that the NVIDIA driver knows: 12080; 0 without."""
+    number = ctypes.c_int()
+    with suppress(OSError):
+        driver = ctypes.CDLL('libcuda.so.1')
+        driver.cuDriverGetVersion(ctypes.byref(number))
+    return number.value
+
+
+def choose_torch(driver: int) -> tuple[str, str]:
+    """Index that has the build for this machine ('': PyPI), and its name.
+
+    Args:
+        driver: as from :func:`driver_version`.
+
+    Raises:
+        Stop: no build fits the driver.
+    """
+    index = os.environ.get('PVT_MM_TORCH_INDEX')
+    cuda = driver >= 13000 or os.environ.get('PVT_MM_CUDA') == '1'
+    pypi = 'of PyPI, for CUDA 13 (about 3 GB, 5 GB on the disk)'
+    if cuda and not index:
+        return '', pypi
+    index = index or (CUDA_12_INDEX if driver else CPU_INDEX)
+    found, what = ask(index)
+    if found:
+        return index, f'{what} of {index}'
+    if 0 < driver < 13000:
+        known = f'{driver // 1000}.{driver % 1000 // 10}'
+        raise Stop(
+            f'The NVIDIA driver knows CUDA up to {known}, torch of PyPI is '
+            f'for CUDA 13, and {index} has no other ({what}): update the '
+            'driver to 580 or newer, or name an index: PVT_MM_TORCH_INDEX=.'
+        )
+    return '', f'{pypi}, because {index} has none ({what})'
+
+
+def ask(index: str) -> tuple[bool, str]:
+    """Whether an index answers in time and has a torch; its name, or why not.
+
+    A name that is looked up cannot be given a time limit, a thread can.
+    """
+    if not index.startswith('http'):  # a folder, which pip will read
+        return True, 'in the pinned version'
+    answer = queue.Queue()
+
+    def look() -> None:
+        try:
+            answer.put(find_torch(index))
+        except (OSError, ValueError) as error:
+            answer.put((False, str(getattr(error, 'reason', error))))
+
+    threading.Thread(target=look, daemon=True).start()
+    with suppress(queue.Empty):
+        return answer.get(timeout=PATIENCE)
+    return False, f'no answer in {PATIENCE:.0f} s'
+
+
+def find_torch(index: str) -> tuple[bool, str]:
+    """Look for the pinned torch in an index -> as :func:`ask`."""
+    version = re.search(r'^torch==(\S+)', PINS[0].read_text(), re.M)[1]
+    python = f'cp{sys.version_info[0]}{sys.version_info[1]}'
+    machine = sysconfig.get_platform().rpartition('-')[2]
+    name = rf'torch-({re.escape(version)}(?:\+\w+)?)-{python}-{python}-\S*'
+    with urlopen(f'{index.rstrip("/")}/torch/', timeout=PATIENCE) as page:
+        links = re.findall(r'href="([^"#]+)', page.read().decode())
+        for link in links:
+            if match := re.search(name + machine, unquote(link)):
+                head = Request(urljoin(page.url, link), method='HEAD')
+                with urlopen(head, timeout=PATIENCE) as file:
+                    size = int(file.headers.get('Content-Length', 0))
+                return True, f'{match[1]} ({size / 1e6:.0f} MB)'
+    return False, f'no torch {version} for {python}'
 
 
 def own_torch() -> None:
     """Add the packages of the Python that runs this to .venv."""
+    say(f'2 of 4: the torch of {sys.executable}')
     site = next(VENV.glob('lib/python*/site-packages'))
     if not (site / KEPT).exists():
         (site / KEPT).write_text(sysconfig.get_path('purelib') + '\n')
-    if run(PYTHON, '-c', 'import torch; print(torch.__version__)'):
+    if run(PYTHON, '-c', 'import torch'):
         raise Stop(
             f'PVT_MM_TORCH=keep, but {sys.executable} has no working torch: '
             'name the Python that has it with PYTHON=/path/to/python.'
@@ -247,9 +342,9 @@ def try_wheel(wheel: Path) -> bool:
     return not check('operators', quiet=True)
 
 
-def check(name: str, quiet=False) -> int:
-    """Run a check of the doctor in the environment -> exit status."""
-    return run(PYTHON, '-m', 'pvt_mm.doctor', name, quiet=quiet)
+def check(*names: str, quiet=False) -> int:
+    """Run checks of the doctor, or all, in the environment -> status."""
+    return run(PYTHON, '-m', 'pvt_mm.doctor', *names, quiet=quiet)
 
 
 def say(text: str) -> None:

@@ -3,8 +3,11 @@
 # RoIAlign of a ramp along x gives the mean of each column. Two of the three
 # boxes have an IoU of 0.81.
 OPERATORS = """
-import torch
+import os, torch
 from mmcv.ops import nms, roi_align
+if os.environ.get('PVT_MM_CUDA') == '1':  # set-up is to bring them
+    from mmcv.ops import get_compiling_cuda_version as cuda
+    assert cuda() != 'not available', 'mmcv is not compiled with CUDA'
 boxes = [[0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]]
 for device in ['cpu'] + ['cuda'] * torch.cuda.is_available():
     scores = torch.tensor([0.9, 0.8, 0.7], device=device)

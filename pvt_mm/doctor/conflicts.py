@@ -1,14 +1,26 @@
 """Known conflicts of libraries: pattern of the error, cause and fix."""
 
-BUILD = (
-    "pip uninstall -y mmcv mmcv-lite; pip install 'setuptools<81' wheel ninja "
-    '&& MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir '
+SOURCES = (
+    'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir '
     '--no-binary mmcv mmcv==2.1.0'
 )
+# pip cannot build mmcv 2.1.0 on Python 3.13: its setup.py ends with KeyError.
+SOURCES_3_13 = (
+    'python tools/build_mmcv.py dist && pip install dist/mmcv-2.1.0-*.whl '
+    '(in a checkout of pvt_mm)'
+)
+BUILD = (
+    "pip uninstall -y mmcv mmcv-lite; pip install 'setuptools<81' wheel ninja "
+    f'&& {SOURCES}'
+)
+CUDA_BUILD = BUILD.replace('MMCV_WITH', 'FORCE_CUDA=1 MMCV_WITH')
 # The same in an environment of the onedl fork.
 ONEDL = {
     'pip uninstall -y mmcv mmcv-lite': 'pip uninstall -y onedl-mmcv',
     '--no-binary mmcv mmcv==2.1.0': '--no-binary onedl-mmcv onedl-mmcv==2.3.6',
+    'python tools/build_mmcv.py': 'PVT_MM_STACK=onedl python '
+    'tools/build_mmcv.py',
+    'dist/mmcv-2.1.0': 'dist/onedl_mmcv-2.3.6',
     'mmengine==0.10.7': 'onedl-mmengine==0.10.12',
     'mmdet==3.3.0': 'onedl-mmdetection==3.5.1',
     'mmsegmentation==1.2.2': 'onedl-mmsegmentation==1.4.2',
@@ -31,10 +43,14 @@ CONFLICTS = (
         BUILD,
     ),
     (
-        r'implementation for device cuda|not compiled with (GPU|CUDA)|'
-        r'no kernel image',
-        "mmcv's operators were compiled without this GPU",
-        BUILD.replace('MMCV_WITH_OPS=1', 'FORCE_CUDA=1 MMCV_WITH_OPS=1'),
+        r'implementation for device cuda|not compiled with (GPU|CUDA)',
+        "torch is for CUDA, mmcv's operators for the CPU only",
+        CUDA_BUILD,
+    ),
+    (
+        'no kernel image',
+        "mmcv's operators have no code for the architecture of this GPU",
+        CUDA_BUILD,
     ),
     (
         r'MMCV==(\S+) is used but incompatible',

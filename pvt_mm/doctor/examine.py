@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 
+from . import cuda
 from .checks import CHECKS, NEEDS
-from .conflicts import CONFLICTS, ONEDL
+from .conflicts import CONFLICTS, ONEDL, SOURCES, SOURCES_3_13
 
+NEWEST = (3, 13)  # Python
 # What is imported -> the distributions that bring it. One may be installed.
 DISTRIBUTIONS = {
     'torch': ('torch',),
@@ -31,7 +33,11 @@ def examine(names: Iterable[str]) -> int:
         names: of the checks, as in CHECKS.
     """
     print_versions()
-    findings = [*mixtures(), *untested(), *run_checks(names)]
+    findings = [*mixtures(), *untested()]
+    if 'torch' in names:
+        found = cuda.findings(cuda.look())
+        findings += [broken(*finding) for finding in found]
+    findings += run_checks(names)
     print(*findings, sep='\n')
     count = sum(finding.startswith('BROKEN') for finding in findings)
     print(f'{count} broken' if count else 'nothing is broken')
@@ -80,8 +86,13 @@ def mixtures() -> Iterator[str]:
         )
 
 
-def untested() -> Iterator[str]:
-    """Notes on MM libraries in other versions than those of setup.py."""
+def untested(python: tuple[int, int] = sys.version_info[:2]) -> Iterator[str]:
+    """Notes on a Python or MM libraries in versions that were not tested."""
+    if not (3, 11) <= python <= NEWEST:
+        yield (
+            'note    python: tested with 3.11 to {}.{}, '.format(*NEWEST)
+            + 'not with {}.{}'.format(*python)
+        )
     try:
         lines = metadata.requires('pvt_mm') or ()
     except metadata.PackageNotFoundError:  # run from a folder of sources
@@ -149,8 +160,12 @@ def known_conflict(error: str) -> str | None:
     return '; fix: '.join(diagnose(error))
 
 
-def for_installed(fix: str) -> str:
-    """A fix, with the names of the distributions that are installed."""
+def for_installed(
+    fix: str, python: tuple[int, int] = sys.version_info[:2]
+) -> str:
+    """A fix for this Python and the distributions that are installed."""
+    if python >= (3, 13):
+        fix = fix.replace(SOURCES, SOURCES_3_13)
     family = [name for names in DISTRIBUTIONS.values() for name in names]
     if any(name.startswith('onedl-') for name in installed(family)):
         for upstream, fork in ONEDL.items():

@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pvt_mm.doctor import examine
 from pvt_mm.doctor.checks import CHECKS
+from pvt_mm.doctor.conflicts import BUILD, CUDA_BUILD
+from pvt_mm.doctor.cuda import Found, findings, look
 
 ROOT = Path(__file__).parents[2]
 ONEDL = bool(examine.installed(['onedl-mmcv']))  # make test STACK=onedl
@@ -18,6 +21,11 @@ NO_SAFE = 'import torch; torch.serialization.add_safe_globals = print'
 CUDA_FAILS = """
 def nms(*args):
     raise RuntimeError('nms_impl: implementation for device cuda:0 not found.')
+roi_align = nms
+"""
+NO_IMAGE = """
+def nms(*args):
+    raise RuntimeError('CUDA error: no kernel image is available')
 roi_align = nms
 """
 WRONG_NMS = """
@@ -50,7 +58,9 @@ CONFLICTS = [
      mmcv_with('import mmcv._ext', **{'mmcv/_ext.py': EXT_CRASHES}),
      'operators crash', '--no-build-isolation'),
     ('operators', {**mmcv_with(CUDA_FAILS), 'torch.py': None},
-     'compiled without this GPU', 'FORCE_CUDA=1'),
+     "torch is for CUDA, mmcv's operators for the CPU", 'FORCE_CUDA=1'),
+    ('operators', {**mmcv_with(NO_IMAGE), 'torch.py': None},
+     'no code for the architecture of this GPU', 'FORCE_CUDA=1'),
     ('operators', {**mmcv_with(WRONG_NMS), 'torch.py': None},
      'nms on cpu keeps [0, 1, 2]', 'no conflict we know of'),
     ('mmcv', absent('mmcv'),
@@ -118,6 +128,89 @@ def test_finds_this_environment_sound(tmp_path):
     done = doctor(tmp_path, 'opencv', 'setuptools', 'operators', 'focal_loss')
     assert done.stdout.count('\nok ') == 4, done.stdout
     assert done.returncode == 0
+
+
+def test_operators_of_the_cpu_where_cuda_is_wanted(tmp_path, monkeypatch):
+    """Set-up with PVT_MM_CUDA=1 must not take a wheel for the CPU."""
+    cpu = 'nms = roi_align = get_compiling_cuda_version = lambda: "not '
+    write(tmp_path, mmcv_with(f'{cpu}available"'))
+    monkeypatch.setenv('PVT_MM_CUDA', '1')
+    done = doctor(tmp_path, 'operators')
+    assert done.returncode == 1
+    assert "mmcv's operators for the CPU only" in done.stdout
+
+
+H100, GTX = ('NVIDIA H100', '9.0'), ('NVIDIA GTX 1080', '6.1')
+CU130 = Found(torch=(13, 0), driver=(13, 0), archs=['75', '86', '90a'])
+
+
+@pytest.mark.parametrize(
+    ('found', 'name', 'wrong', 'fix'),
+    [
+        (
+            CU130._replace(driver=(12, 4), gpus=[H100], archs=[]),
+            'driver',
+            'knows CUDA up to 12.4, torch was built with 13.0',
+            'update the driver, or install a build for CUDA 12 (rm -r .venv',
+        ),
+        (
+            CU130._replace(gpus=[H100, GTX]),
+            'torch',
+            'no code for NVIDIA GTX 1080 of architecture 6.1, only for 75, 86',
+            'another build of torch',
+        ),
+        (
+            CU130._replace(nvcc=(12, 8)),
+            'nvcc',
+            'it is of CUDA 12.8, torch of 13.0',
+            'CUDA_HOME=',
+        ),
+    ],
+)
+def test_driver_gpu_and_nvcc_that_do_not_fit(found, name, wrong, fix):
+    ((said, cause, command),) = findings(found)
+    assert said == name and wrong in cause and fix in command
+
+
+@pytest.mark.parametrize(
+    'found',
+    [
+        Found(),
+        Found(driver=(12, 4), gpus=[H100], nvcc=(12, 4)),  # torch for the CPU
+        CU130._replace(driver=(0, 0)),
+        CU130._replace(
+            driver=(13, 2), gpus=[H100, ('NVIDIA L40S', '8.9')], nvcc=(13, 1)
+        ),
+    ],
+)
+def test_what_fits(found):
+    assert not list(findings(found))
+
+
+def test_what_is_found_of_cuda(tmp_path, monkeypatch):
+    for name, text in (
+        ('nvidia-smi', 'NVIDIA A10, 8.6\nNVIDIA H100 80GB, 9.0'),
+        ('nvcc', 'Cuda compilation tools, release 12.8, V12.8.93'),
+    ):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{text}"\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}{os.pathsep}{os.environ["PATH"]}')
+    found = look()
+    assert found.nvcc == (12, 8)
+    assert found.gpus == [('NVIDIA A10', '8.6'), ('NVIDIA H100 80GB', '9.0')]
+    cuda = torch.version.cuda
+    assert found.torch == (
+        tuple(map(int, cuda.split('.'))) if cuda else (0, 0)
+    )
+
+
+def test_python_that_is_too_new():
+    note = next(examine.untested((3, 14)))
+    assert note == 'note    python: tested with 3.11 to 3.13, not with 3.14'
+    for fix in (BUILD, CUDA_BUILD):
+        assert '--no-binary' in examine.for_installed(fix, (3, 12))
+        fix = examine.for_installed(fix, (3, 13))
+        assert '--no-binary' not in fix and 'tools/build_mmcv.py dist' in fix
 
 
 def test_says_the_same_only_once(tmp_path):

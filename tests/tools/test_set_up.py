@@ -5,8 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import time
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
+from threading import Thread
+from urllib.parse import quote
+from zipfile import ZipFile
 
 import pytest
 
@@ -78,6 +86,143 @@ def executable(path, text):
     return str(path)
 
 
+@contextmanager
+def served(folder, handler=SimpleHTTPRequestHandler):
+    """A web server of a folder on this machine -> its address."""
+    server = ThreadingHTTPServer(
+        ('127.0.0.1', 0), partial(handler, directory=folder)
+    )
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+
+
+def write_torch(folder, version):
+    """A package index with one wheel, called torch -> its name."""
+    tag = '{0}-{0}-{1}'.format(
+        f'cp{sys.version_info[0]}{sys.version_info[1]}',
+        sysconfig.get_platform().replace('-', '_'),
+    )
+    name = f'torch-{version}-{tag}.whl'
+    (folder / 'torch').mkdir()
+    info = f'torch-{version}.dist-info'
+    with ZipFile(folder / 'torch' / name, 'w') as wheel:
+        wheel.writestr('torch.py', f'__version__ = "{version}"')
+        head = f'Metadata-Version: 2.1\nName: torch\nVersion: {version}\n'
+        wheel.writestr(f'{info}/METADATA', head)
+        wheel.writestr(f'{info}/WHEEL', f'Wheel-Version: 1.0\nTag: {tag}\n')
+        wheel.writestr(f'{info}/RECORD', '')
+    link = f'<a href="{quote(name)}">{name}</a>'
+    (folder / 'torch/index.html').write_text(link)
+    return name
+
+
+@pytest.fixture
+def torch_index(tools, monkeypatch):
+    """Nobody is asked but who is named."""
+    set_up, _ = tools
+    for name in ('PVT_MM_TORCH_INDEX', 'PVT_MM_CUDA'):
+        monkeypatch.delenv(name, raising=False)
+    for name in ('CPU_INDEX', 'CUDA_12_INDEX'):
+        monkeypatch.setattr(set_up, name, 'http://127.0.0.1:9')  # nobody
+    return set_up
+
+
+def test_torch_for_the_cpu_comes_from_its_index(
+    torch_index, monkeypatch, tmp_path, capsys
+):
+    """pip takes the build of the index that is served here."""
+    set_up = torch_index
+    version = pins('constraints.txt')['torch'] + '+cpu'
+    size = (tmp_path / 'torch' / write_torch(tmp_path, version)).stat().st_size
+    monkeypatch.setattr(set_up, 'driver_version', lambda: 0)
+    with served(tmp_path) as url:
+        pip = f'exec {sys.executable} "$@" --no-deps --index-url {url}/none'
+        pip = executable(tmp_path / 'pip', f'{pip} --target {tmp_path}/site')
+        monkeypatch.setattr(set_up, 'PYTHON', pip)
+        monkeypatch.setattr(set_up, 'CPU_INDEX', url)
+        set_up.pip_torch()
+    said = capsys.readouterr().out
+    assert f'torch {version} ({size / 1e6:.0f} MB) of {url}' in said
+    assert version in (tmp_path / 'site/torch.py').read_text()
+
+
+def test_torch_of_pypi_if_the_index_does_not_answer(
+    torch_index, monkeypatch, tmp_path
+):
+    set_up = torch_index
+    asked = []
+
+    class Silent(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            time.sleep(1)
+
+    monkeypatch.setattr(set_up, 'PATIENCE', 0.2)
+    with served(tmp_path, Silent) as url:
+        monkeypatch.setenv('PVT_MM_TORCH_INDEX', url)
+        index, what = set_up.choose_torch(0)
+    assert asked == ['/torch/'] and index == ''
+    assert what.startswith('of PyPI, for CUDA 13 (about 3 GB')
+    assert 'no answer in 0 s' in what or 'timed out' in what
+    monkeypatch.delenv('PVT_MM_TORCH_INDEX')
+    assert 'refused' in set_up.choose_torch(0)[1]
+
+
+def test_torch_of_pypi_if_the_index_has_another(
+    torch_index, monkeypatch, tmp_path
+):
+    write_torch(tmp_path, '2.1.0+cpu')
+    with served(tmp_path) as url:
+        monkeypatch.setattr(torch_index, 'CPU_INDEX', url)
+        index, what = torch_index.choose_torch(0)
+    assert index == '' and f'{url} has none (no torch 2.' in what
+
+
+def test_torch_for_the_driver(torch_index, monkeypatch, tmp_path):
+    set_up = torch_index
+    assert set_up.choose_torch(13000)[0] == ''
+    with pytest.raises(set_up.Stop, match=r'CUDA up to 12\.4.*update the dri'):
+        set_up.choose_torch(12040)
+    version = pins('constraints.txt')['torch'] + '+cu126'
+    write_torch(tmp_path, version)
+    with served(tmp_path) as url:
+        monkeypatch.setattr(set_up, 'CUDA_12_INDEX', url)
+        index, what = set_up.choose_torch(12040)
+        assert index == url and what.startswith(version)
+        # one that is named is taken whatever the driver
+        monkeypatch.setenv('PVT_MM_TORCH_INDEX', url)
+        assert set_up.choose_torch(13000)[0] == url
+    monkeypatch.delenv('PVT_MM_TORCH_INDEX')
+    monkeypatch.setenv('PVT_MM_CUDA', '1')
+    assert set_up.choose_torch(0)[0] == ''
+
+
+def test_set_up_is_eight_lines(tools, monkeypatch, tmp_path, capfd):
+    """Those of pip and of the doctor are printed only if they fail."""
+    set_up, _ = tools
+    move(set_up, monkeypatch, tmp_path)
+    wheel = tmp_path / 'wheels/cp311/mmcv-2.1.0-cp311-any.whl'
+    wheel.parent.mkdir(parents=True)
+    wheel.touch()
+    python = executable(
+        tmp_path / 'python',
+        'case "$*" in *-qq* | *--key) ;; *) echo "much" ;; esac\n'
+        f'case "$*" in *operators*) test -f {tmp_path}/tried\n;; '
+        f'*{wheel.name}*) touch {tmp_path}/tried ;; *--key) echo cp311\nesac',
+    )
+    monkeypatch.delenv('PVT_MM_WHEELS', raising=False)
+    monkeypatch.setattr(set_up, 'PYTHON', Path(python))
+    monkeypatch.setattr(set_up, 'make_venv', set_up.VENV.mkdir)
+    monkeypatch.setattr(set_up, 'choose_torch', lambda driver: ('', 'x'))
+    set_up.set_up()
+    said = capfd.readouterr()
+    assert said.err == ''
+    assert len(said.out.splitlines()) <= 8, said.out
+    assert all(x.startswith('set-up: ') for x in said.out.splitlines())
+    assert set_up.ready()
+
+
 def move(set_up, monkeypatch, folder):
     """Let the module use the environment and cache of another folder."""
     venv = folder / '.venv'
@@ -92,7 +237,7 @@ def test_make_names_a_missing_python(project):
     done = make_set_up(project, old)
     assert done.returncode == 2
     assert 'No Python 3.11 to 3.13' in done.stderr
-    assert 'apt-get install python3.11' in done.stderr
+    assert 'apt-get install python3 python3-venv' in done.stderr
     assert not (project / '.venv').exists()
 
 

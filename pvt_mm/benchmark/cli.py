@@ -10,7 +10,7 @@ from statistics import median
 import torch
 
 from ..config.arguments import command_parser, count
-from ..config.loading import load_config
+from ..config.loading import load_model_config
 from ..errors import UsageError
 from ..families import split_name
 from ..models.backbones import build_backbone
@@ -127,7 +127,7 @@ def measure_config(name: str, args: argparse.Namespace, device: str) -> None:
             f'{name}: --train, --against and --precision are for backbones; '
             'name one, such as pvt_v2_b2'
         )
-    cfg = load_config(name)
+    cfg = load_model_config(name)
     size = tuple(args.size)
     print(flops.count(cfg, size).text(name, size))
     model = flops.build(cfg, device)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config.arguments import command_parser
-from ..config.loading import load_config
+from ..config.loading import load_model_config
 from ..errors import UsageError
 from .flops import count, size_of
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = parser().parse_args(argv)
     for name in args.configs:
-        cfg = load_config(name)
+        cfg = load_model_config(name)
         size = tuple(args.size or size_of(Path(name).stem))
         if min(size) < 32:
             raise UsageError(f'--size {size[0]} {size[1]}: at least 32 32')

@@ -53,10 +53,13 @@ DICTS = {
         for part in ('dataloader', 'cfg')
     ),
 }
-NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?', re.IGNORECASE)
+# Not '0010', which is a name.
+NUMBER = re.compile(
+    r'[-+]?((0|[1-9]\d*)\.?\d*|\.\d+)(e[-+]?\d+)?', re.IGNORECASE
+)
 # Where every number is one of a run, and none a name.
 NUMBERED = re.compile(
-    r'(optim_wrapper|param_scheduler|(train|val|test)_cfg|auto_scale_lr|'
+    r'(model|optim_wrapper|param_scheduler|(train|val|test)_cfg|auto_scale_lr|'
     r'randomness|(default|custom)_hooks|\w+_dataloader\.(?!dataset))\b'
 )
 DATASET = re.compile(r'(train|val|test)_dataloader\.dataset\b')

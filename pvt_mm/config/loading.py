@@ -72,6 +72,26 @@ def load_config(name: str | os.PathLike) -> Config:
         ) from error
 
 
+def load_model_config(name: str | os.PathLike) -> Config:
+    """Read a config whose model is to be looked at, and not trained.
+
+    In place of mmdet's semi-supervised models, which train two detectors, it
+    gets the detector that they are made of.
+
+    Args:
+        name: as :func:`load_config` takes it.
+
+    Raises:
+        UsageError: as there, or its model has no backbone.
+    """
+    cfg = load_config(name)
+    model = cfg.get('model') or {}
+    cfg.model = model.get('detector') or model
+    if 'type' not in (cfg.model.get('backbone') or {}):
+        raise UsageError(f'{cfg.filename}: model has no backbone')
+    return cfg
+
+
 def import_modules(cfg: Config) -> None:
     """Import custom_imports, from the current and the config's folder too.
 

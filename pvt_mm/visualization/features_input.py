@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from ..config.build_errors import building
-from ..config.loading import load_config
+from ..config.loading import load_model_config
 from ..datasets.checks.files import problem
 from ..errors import UsageError
 from ..families import split_name
@@ -72,7 +72,7 @@ def open_model(name: str) -> tuple[nn.Module, tuple, tuple]:
     """
     if split_name(name) and not Path(name).is_file():
         return build_backbone(name), MEAN, STD
-    cfg = load_config(name)
+    cfg = load_model_config(name)
     with building(cfg, name):
         backbone = build(cfg)
     if not hasattr(backbone, 'stages'):

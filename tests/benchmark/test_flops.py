@@ -149,3 +149,23 @@ def test_images_with_any_channels_are_counted(channels):
     assert one.params - three.params == pytest.approx(more / 1e6)
     grid = 64 // 4 * 96 // 4
     assert one.true - three.true == pytest.approx(more * grid / 1e9)
+
+
+def test_the_detector_of_semi_supervised_training_is_counted(tmp_path, capsys):
+    plain = tmp_path / 'plain.py'
+    plain.write_text("_base_ = 'pvt_mm::retinanet_pvt_v2_b0_coco.py'\n")
+    semi = tmp_path / 'semi.py'
+    semi.write_text(f"""
+_base_ = {str(plain)!r}
+model = dict(
+    _delete_=True, type='SemiBaseDetector', detector=_base_.model,
+    data_preprocessor=dict(type='MultiBranchDataPreprocessor'))
+""")
+    numbers = []
+    for path in (plain, semi):
+        cli.main([str(path), '--size', '64', '96'])
+        numbers.append(capsys.readouterr().out.removeprefix(str(path)))
+    assert numbers[0] == numbers[1]
+    semi.write_text("model = dict(type='X')")
+    with pytest.raises(UsageError, match='semi.py: model has no backbone'):
+        cli.main([str(semi)])

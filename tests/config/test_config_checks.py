@@ -93,6 +93,10 @@ def said(tmp_path):
             'optim_wrapper.optimizer.betas.0 is a text: write 0.9 without',
         ),
         (
+            "model = dict(backbone=dict(drop_path_rate='0.1'))",
+            'model.backbone.drop_path_rate is a text: write 0.1 without',
+        ),
+        (
             "train_cfg = dict(max_epochs='12')",
             'max_epochs is a text: write 12',
         ),

@@ -118,7 +118,8 @@ def check_categories(
 ) -> Iterator[Finding]:
     """Findings on class names: missing, repeated or in another order."""
     names = [c.name for c in categories if c.name in use.classes]
-    absent = [name for name in use.classes if name not in names]
+    there = set(names)
+    absent = [name for name in use.classes if name not in there]
     if absent:
         some = ', '.join(absent[:5]) + (', ...' if absent[5:] else '')
         yield error(

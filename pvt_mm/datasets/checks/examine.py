@@ -16,7 +16,7 @@ from ...config.data_files import (
     read_json,
 )
 from ...config.schema import find_class, walk
-from ...errors import UsageError
+from ...errors import UsageError, printable
 from .classes import compare_classes
 from .coco import check_coco
 from .coco_format import Content, MaskContent, PlainContent, read_coco
@@ -70,7 +70,7 @@ def check_coco_files(
             continue
         content, found = read_coco(file, scored=not training)
         if not found:  # what follows needs all entries
-            use = Use(file, classes, masks, not training)
+            use = Use(file, dict.fromkeys(classes), masks, not training)
             found = list(check_coco(content, use))
         yield from found
         if file == path and not any(f.error for f in found):
@@ -209,7 +209,7 @@ def check_samples_of(loops: Mapping[str, Any]) -> None:
         contents, found = examine(dataset, mode, BRIEF)
         stop_or_log(found, 'current')
         for line in contents.brief() if contents else ():
-            print_log(f'Data: {line}', 'current')
+            print_log(f'Data: {printable(line)}', 'current')
 
 
 def examine(

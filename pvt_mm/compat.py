@@ -316,6 +316,35 @@ def ordered_strides() -> Iterator[None]:
         ir.get_fill_order = theirs
 
 
+def replace_writers(write: Callable, write_image: Callable) -> None:
+    """Let mmengine write configs and pictures by functions of ours.
+
+    mmengine 0.10 writes both in place, and does not look whether cv2.imwrite
+    could. For the whole process, because the calls are mmengine's.
+
+    Args:
+        write: (path, bytes).
+        write_image: (path, image, OpenCV's parameters).
+    """
+    import cv2
+    from mmengine.config import Config
+
+    theirs = Config.dump
+    if theirs.__module__ == __name__:
+        return
+
+    def dump(self: Config, file: Any = None) -> str | None:
+        if not str(file).endswith('.py'):
+            return theirs(self, file)
+        return write(file, self.pretty_text.encode())
+
+    def imwrite(filename: str, img: Any, params: Sequence[int] = ()) -> bool:
+        write_image(filename, img, params)
+        return True
+
+    Config.dump, cv2.imwrite = dump, imwrite
+
+
 def ignore_dead_workers() -> None:
     """Stop raising an error when a data loader's worker dies.
 

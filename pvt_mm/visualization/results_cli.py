@@ -10,13 +10,14 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from ..checkpoints.atomic import check_writable
 from ..checkpoints.plain_pickle import read_plain_pickle
 from ..config.arguments import add_cfg_options, command_parser, share
 from ..config.build_errors import building
 from ..config.data_files import check_paths
 from ..config.loading import open_config
 from ..datasets.fonts import use_font_for
-from ..errors import UsageError
+from ..errors import UsageError, show
 from ..evaluation.class_scores import average_precision, check_results
 from ..evaluation.confusion import (
     detections,
@@ -70,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UsageError: the config, data or predictions cannot be used.
     """
     args = parser().parse_args(argv)
+    check_writable(args.out, folder=True)
     cfg = open_config(args.config, args.cfg_options)
     scope = cfg.get('default_scope')
     if scope not in ('mmdet', 'mmseg'):
@@ -103,7 +105,7 @@ def report(folder: Path, rows: list, matrix: np.ndarray, axes: tuple) -> None:
         matrix: counts, true by found.
         axes: names of its rows and columns.
     """
-    print('\n'.join([*map(aligned, rows), *mistakes(matrix, *axes)]))
+    show(*map(aligned, rows), *mistakes(matrix, *axes))
     write_csv(folder / 'classes.csv', rows)
     body = [
         [name, *row]

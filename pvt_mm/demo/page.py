@@ -20,12 +20,9 @@ AGE = 600  # seconds after which uploads and pictures are deleted
 USER = 'pvt_mm'
 
 
-class Image(gradio.Image):
-    """gradio's, which gives the path of the file and does not decode it."""
-
-    def preprocess(self, payload: Any) -> str | None:
-        """The uploaded file."""
-        return payload and payload.path
+def path_of(upload: Any) -> str | None:
+    """The file of an upload: gradio's own preprocess would decode it."""
+    return upload and upload.path
 
 
 class OwnRequests:
@@ -102,7 +99,8 @@ def make_page(models: Models) -> gradio.Blocks:
         gradio.Markdown('# pvt_mm: pyramid vision transformers')
         with gradio.Row():
             with gradio.Column():
-                image = Image(label='image', sources=['upload'])
+                image = gradio.Image(label='image', sources=['upload'])
+                image.preprocess = path_of
                 name = gradio.Dropdown(names, value=names[0], label='model')
                 score = gradio.Slider(
                     0, 1, value=0.3, step=0.05, label='least score of objects'

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
@@ -29,6 +30,7 @@ from ..reproduction.report import write_csv
 from .figures import pyplot, save
 
 KEYS = {'img_id', 'ori_shape', 'pred_instances'}  # of a prediction
+PARTS = ('bboxes', 'labels', 'scores')  # of pred_instances
 FEW = 25  # classes: up to so many, the cells show their numbers
 
 
@@ -138,12 +140,25 @@ def read_predictions(path: Path, scope: str) -> Any:
             )
         return path
     found = read_plain_pickle(path)
-    if isinstance(found, list) and all(
-        isinstance(each, dict) and each.keys() >= KEYS for each in found
-    ):
+    if isinstance(found, list) and all(map(is_prediction, found)):
         return found
     raise UsageError(
         f'{path} holds no predictions of tools/test.py --out FILE.pkl'
+    )
+
+
+def is_prediction(one: Any) -> bool:
+    """Whether it is a prediction of mmdet, with lists of one length."""
+    if not (isinstance(one, dict) and one.keys() >= KEYS):
+        return False
+    objects = one['pred_instances']
+    lists = [objects.get(k) for k in PARTS] if type(objects) is dict else []
+    return (
+        isinstance(one['img_id'], int | str)
+        and bool(lists)
+        and all(map(torch.is_tensor, lists))
+        and len({part.shape[:1] for part in lists}) == 1
+        and lists[0].shape[1:] == (4,)
     )
 
 

@@ -214,7 +214,10 @@ def inputs(tmp_path_factory):
     (folder / 'images').mkdir()
     image = np.full((64, 64, 3), 90, np.uint8)
     cv2.imwrite(str(folder / 'images/a.png'), image)
-    shutil.copytree(folder / 'ade20k/annotations/validation', folder / 'maps')
+    (folder / 'maps').mkdir()
+    for file in (folder / 'ade20k/annotations/validation').iterdir():
+        labels = np.maximum(cv2.imread(str(file), cv2.IMREAD_UNCHANGED), 1)
+        cv2.imwrite(str(folder / 'maps' / file.name), labels)
     (folder / 'log.json').write_text(
         '{"iter": 1, "loss": 1, "coco/bbox_mAP": 0.3}'
     )

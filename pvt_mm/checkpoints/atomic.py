@@ -48,15 +48,19 @@ def write_all_whole() -> None:
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, *, force: bool = True) -> Iterator[Path]:
     """A name beside ``path`` for a file or a folder to make.
 
     It takes the place of ``path`` if all went well, also that of a link;
     otherwise nothing remains of it.
 
+    Args:
+        path: a file or a folder.
+        force: replace a file that is there.
+
     Raises:
         OSError: of the context, with ``path`` as its name.
-        UsageError: ``path`` is a device.
+        UsageError: ``path`` is a device, or there without ``force``.
     """
     path = Path(path)
     with part_for(path, path.parent) as part:
@@ -64,9 +68,27 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if part.is_file():
             with open(part, 'r+b') as file:
                 os.fsync(file.fileno())
-        if part.exists():
+        if not force:
+            link(part, path)
+        elif part.exists():
             os.replace(part, path)
     sync_folder(path.parent)
+
+
+def link(part: Path, path: Path) -> None:
+    """Give a file its name, unless another one has it by now.
+
+    Raises:
+        UsageError: it is there.
+    """
+    try:
+        os.link(part, path)
+    except OSError as error:
+        if os.path.lexists(path):
+            raise UsageError(
+                f'{path} is there already: use --force'
+            ) from error
+        os.replace(part, path)  # a disk without links
 
 
 @contextmanager
@@ -128,15 +150,23 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def write_whole(path: str | Path, content: bytes) -> None:
+def write_whole(
+    path: str | Path, content: bytes, *, force: bool = True
+) -> None:
     """Write a file; its folder is made.
+
+    Args:
+        path: the file.
+        content: all of it.
+        force: replace a file that is there.
 
     Raises:
         OSError: it cannot be written; what was there stays.
+        UsageError: it is a device, or there without ``force``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
+    with replacing(path, force=force) as part:
         part.write_bytes(content)
 
 

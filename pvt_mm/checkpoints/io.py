@@ -174,7 +174,7 @@ def write_weights(
         file = io.BytesIO()
         torch.save({container: compact} if container else compact, file)
         content = file.getvalue()
-    write_whole(path, content)
+    write_whole(path, content, force=force)
 
 
 def check_target(path: str | os.PathLike, *, force: bool) -> Path:
@@ -187,7 +187,7 @@ def check_target(path: str | os.PathLike, *, force: bool) -> Path:
     path = Path(path)
     if path.suffix not in ('.pth', '.safetensors'):
         raise CheckpointError(f'{path} must end with .pth or .safetensors')
-    if path.exists() and not force:
+    if os.path.lexists(path) and not force:
         raise CheckpointError(f'{path} is there already: use --force')
     if not path.parent.is_dir():
         raise CheckpointError(f'{path.parent} is not a folder: make it first')

@@ -1,6 +1,7 @@
 """``pvt_mm export``: write a model as an ONNX or .pt2 file."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run = runner(data, out.suffix)
         for line in compare(found, run, size, tuple(args.size)):
             print(line)
-    write_whole(out, data)
+    write_whole(out, data, force=args.force)
     print(f'{out}: {", ".join(found.outputs)}; {len(data) / 2**20:.1f} MiB')
 
 
@@ -88,7 +89,7 @@ def check_out(out: Path, force: bool) -> None:
     """
     if out.suffix not in NEEDS:
         raise UsageError(f'--out {out} must end with .onnx or .pt2')
-    if out.exists() and not force:
+    if os.path.lexists(out) and not force:
         raise UsageError(f'--out {out} is there already: use --force')
     folder = out.absolute().parent
     if not folder.is_dir():

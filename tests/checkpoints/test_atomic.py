@@ -79,6 +79,17 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert os.listdir(tmp_path) == ['x'] and (tmp_path / 'x/y').is_dir()
 
 
+def test_without_force_the_first_of_two_stays(tmp_path, monkeypatch):
+    write_whole(tmp_path / 'x', b'first', force=False)
+    for _ in range(2):  # the second time on a disk without links
+        with pytest.raises(UsageError, match='x is there already: use --fo'):
+            write_whole(tmp_path / 'x', b'second', force=False)
+        monkeypatch.setattr(os, 'link', lambda *_: tmp_path.read_bytes())
+    assert (tmp_path / 'x').read_bytes() == b'first'
+    write_whole(tmp_path / 'y', b'first', force=False)
+    assert sorted(os.listdir(tmp_path)) == ['x', 'y']
+
+
 def test_a_device_is_not_replaced(tmp_path):
     os.mkfifo(tmp_path / 'x')
     for write in (write_whole, lambda p, _: check_writable(p)):

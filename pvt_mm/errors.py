@@ -43,6 +43,8 @@ def printable(text: str, kept: str = '') -> str:
         text: any.
         kept: characters that stay.
     """
+    if text.isprintable():
+        return text
     return ''.join(
         c if c.isprintable() or c in kept else ascii(c)[1:-1] for c in text
     )

@@ -33,6 +33,7 @@ from .dataset_figure import draw_contents
 # Ends of names of scores -> the best value.
 BEST = {'mAP': 1, 'mIoU': 100}
 SCORED = 100  # predictions of an image, as COCO's metric has it
+MANY = 10_000  # classes: pycocotools needs 0.2 MB for each
 ABOUT = 0.95  # the ground truth should have this share of it at least
 EACH = 20  # findings of a kind that are printed
 
@@ -138,6 +139,14 @@ def read_samples(
                 with redirect_stdout(None):  # of pycocotools
                     draw_contents(args.picture, contents, cfg)
     if 'val' in datasets and args.images is None and not has_errors(findings):
+        number = len(datasets['val'].metainfo.get('classes') or ())
+        if number > MANY:
+            text = (
+                f'an evaluation of {number:,} classes needs about '
+                f'{number // 5000} GB of memory, so the ground truth was not '
+                'scored'
+            )
+            return [*findings, warning('evaluation', text)], report
         scores, found = score(cfg, datasets['val'], most, args.workers)
         findings += found
         report['ground_truth_as_predictions'] = scores
@@ -207,10 +216,8 @@ def score(
         print(f'ground truth as predictions: {name} {value:g}')
     finding, cause = (
         error,
-        (
-            'compare the ann_file and the ids of the evaluator with those of the '
-            'data set'
-        ),
+        'compare the ann_file and the ids of the evaluator with those of the '
+        'data set',
     )
     if most > SCORED:
         finding, cause = (

@@ -33,6 +33,7 @@ def check_coco(content: Content, use: Use) -> Iterator[Finding]:
         content: what the file holds; its types are right.
         use: what the run does with the file.
     """
+    use = use._replace(classes=dict.fromkeys(use.classes))  # found at once
     yield from check_ids(content, use)
     yield from check_categories(content.categories, use)
     images = {image.id: image for image in content.images}

@@ -70,7 +70,7 @@ def check_coco_files(
             continue
         content, found = read_coco(file, scored=not training)
         if not found:  # what follows needs all entries
-            use = Use(file, dict.fromkeys(classes), masks, not training)
+            use = Use(file, classes, masks, not training)
             found = list(check_coco(content, use))
         yield from found
         if file == path and not any(f.error for f in found):

@@ -1,6 +1,7 @@
 """Errors that a user can cause: each message is one sentence with a fix."""
 
 import errno
+import io
 import logging
 import os
 import shutil
@@ -95,9 +96,10 @@ def open_file(error: OSError) -> str | None:
     """The file that was open where an error without a name was raised."""
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         for value in frame.f_locals.values():
-            name = getattr(value, 'name', None)
-            if hasattr(value, 'fileno') and isinstance(name, str):
-                return name
+            if isinstance(value, logging.FileHandler):
+                return value.baseFilename
+            if isinstance(value, io.IOBase) and hasattr(value, 'name'):
+                return str(value.name)
     return None
 
 

@@ -110,4 +110,8 @@ def test_a_log_that_cannot_be_written_ends_the_run():
     with pytest.raises(OSError) as caught:
         Run().build_logger().info('x')
     said = system_error(caught.value)
+    handler = logging.FileHandler('/dev/full')
+    with pytest.raises(OSError) as caught:  # as mmengine's init_weights does
+        handler.stream.write('x' * 100_000)
+    assert said == system_error(caught.value)
     assert said.startswith('/dev/full cannot be used: no space left on device')

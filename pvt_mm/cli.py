@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from .compat import ignore_dead_workers
-from .errors import Preempted, UsageError
+from .errors import Preempted, Record, UsageError, system_error
 
 # Command -> its function, module:name below pvt_mm, and what it does.
 COMMANDS = {
@@ -107,7 +107,11 @@ def run(command: Callable[[], object]) -> int:
     A bug is raised again. The traceback of a sentence is shown with
     ``--debug``. Both go into the log file of the run, where it exists.
     """
+    logging.setLogRecordFactory(Record)
     try:
+        from .checkpoints.atomic import write_all_whole
+
+        write_all_whole()
         command()
         sys.stdout.flush()
     except Preempted as stop:
@@ -153,7 +157,7 @@ def message_of(error: Exception) -> str | None:
         return known_conflict(str(error))
     from .engine.process_errors import explain
 
-    return explain(error)
+    return explain(error) or system_error(error)
 
 
 def say(text: str, *, shared: bool) -> None:
@@ -194,4 +198,5 @@ def log_traceback(error: Exception) -> None:
     record.msg = f'{record.msg}\n{text}'
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
-            handler.handle(record)
+            with suppress(OSError):  # it may be what ended the run
+                handler.handle(record)

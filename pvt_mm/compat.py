@@ -89,7 +89,7 @@ def coco_parser(parse: Callable[[str], Any]) -> Iterator[None]:
     """Context in which pycocotools reads JSON files with a function.
 
     pycocotools 2.0 calls json.load, which takes 20 s for COCO's training
-    file.
+    file, and looks for each category in a list of all names.
 
     Args:
         parse: path of a file -> its content.
@@ -98,12 +98,18 @@ def coco_parser(parse: Callable[[str], Any]) -> Iterator[None]:
 
     from pycocotools import coco
 
-    theirs = coco.json
+    theirs, find = coco.json, coco.COCO.getCatIds
+
+    def find_categories(self: Any, names: Any = (), *more: Any) -> list:
+        names = [names] if isinstance(names, str) else names
+        return find(self, frozenset(names), *more)
+
     coco.json = SimpleNamespace(load=lambda file: parse(file.name))
+    coco.COCO.getCatIds = find_categories
     try:
         yield
     finally:
-        coco.json = theirs
+        coco.json, coco.COCO.getCatIds = theirs, find
 
 
 def is_resuming(runner: Any) -> bool:
@@ -314,6 +320,35 @@ def ordered_strides() -> Iterator[None]:
         yield
     finally:
         ir.get_fill_order = theirs
+
+
+def replace_writers(write: Callable, write_image: Callable) -> None:
+    """Let mmengine write configs and pictures by functions of ours.
+
+    mmengine 0.10 writes both in place, and does not look whether cv2.imwrite
+    could. For the whole process, because the calls are mmengine's.
+
+    Args:
+        write: (path, bytes).
+        write_image: (path, image, OpenCV's parameters).
+    """
+    import cv2
+    from mmengine.config import Config
+
+    theirs = Config.dump
+    if theirs.__module__ == __name__:
+        return
+
+    def dump(self: Config, file: Any = None) -> str | None:
+        if not str(file).endswith('.py'):
+            return theirs(self, file)
+        return write(file, self.pretty_text.encode())
+
+    def imwrite(filename: str, img: Any, params: Sequence[int] = ()) -> bool:
+        write_image(filename, img, params)
+        return True
+
+    Config.dump, cv2.imwrite = dump, imwrite
 
 
 def ignore_dead_workers() -> None:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from ..config.arguments import command_parser
-from ..errors import CheckpointError
+from ..errors import CheckpointError, show
 from .download import locate
 from .formats import FORMATS, Converted, check_names, from_ours, to_ours
-from .io import read_weights, write_weights
+from .io import check_target, read_weights, write_weights
 
 NAMES = tuple(dict.fromkeys(known.name for known in FORMATS))
 
@@ -35,6 +35,7 @@ def convert(
         CheckpointError: source cannot be read, holds what no backbone of
             its family has, or has no such form.
     """
+    check_target(target, force=force)
     path = locate(source)
     weights = read_weights(path, name)
     try:
@@ -81,5 +82,4 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = p.parse_args(argv)
     options = dict(name=args.set, force=args.force)
-    for line in convert(args.source, args.target, args.to, **options):
-        print(line)
+    show(*convert(args.source, args.target, args.to, **options))

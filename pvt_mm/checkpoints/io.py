@@ -1,6 +1,7 @@
 """Read weight files without executing them; write them atomically."""
 
 import argparse
+import io
 import os
 import pickle
 import re
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from ..compat import checkpoint_reading
 from ..errors import CheckpointError
-from .atomic import replacing
+from .atomic import check_writable, write_whole
 from .safety import check_calls, check_tensors, file_kind
 
 # Entries of a file that may hold the weights, the first one there counts.
@@ -161,28 +162,37 @@ def write_weights(
         force: replace a file that is there.
 
     Raises:
-        CheckpointError: another ending, the file is there already, or it
-            cannot be written; what was there stays.
+        CheckpointError: another ending, or the file is there already.
+        OSError: it cannot be written; what was there stays.
+    """
+    path = check_target(path, force=force)
+    compact = compacted(weights)
+    if path.suffix == '.safetensors':
+        copies = {k: v.clone() for k, v in compact.items()}
+        content = safetensors.torch.save(copies, {'format': 'pt'})
+    else:
+        file = io.BytesIO()
+        torch.save({container: compact} if container else compact, file)
+        content = file.getvalue()
+    write_whole(path, content, force=force)
+
+
+def check_target(path: str | os.PathLike, *, force: bool) -> Path:
+    """Stop if weights cannot be written to a file.
+
+    Raises:
+        CheckpointError: another ending, or the file is there already.
+        OSError: it cannot be written.
     """
     path = Path(path)
     if path.suffix not in ('.pth', '.safetensors'):
         raise CheckpointError(f'{path} must end with .pth or .safetensors')
-    if path.exists() and not force:
+    if os.path.lexists(path) and not force:
         raise CheckpointError(f'{path} is there already: use --force')
     if not path.parent.is_dir():
         raise CheckpointError(f'{path.parent} is not a folder: make it first')
-    compact = compacted(weights)
-    try:
-        with replacing(path) as part:
-            if path.suffix == '.safetensors':
-                copies = {k: v.clone() for k, v in compact.items()}
-                safetensors.torch.save_file(copies, part, {'format': 'pt'})
-            else:
-                torch.save(
-                    {container: compact} if container else compact, part
-                )
-    except OSError as error:
-        raise CheckpointError(f'{path} cannot be written: {error}') from error
+    check_writable(path)
+    return path
 
 
 def compacted(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from .key_templates import CheckpointFormat, State
 
-SHOWN = 8  # keys of each kind in a message
+SHOWN = 4  # keys of each kind in a message
 
 
 def example(names: list[str]) -> str:
@@ -23,7 +23,7 @@ def mismatch(
     state: State,
     problems: Mapping[str, list[str]],
 ) -> str:
-    """All that does not fit a backbone, and what to do.
+    """All that does not fit a backbone, and what to do, in one line.
 
     Args:
         module: the backbone.
@@ -35,27 +35,27 @@ def mismatch(
     wanted = module.state_dict()
     if message := other_channels(path, state, wanted, problems):
         return message
-    lines = [
+    parts = [
         f'{path} does not fit this backbone: the file holds {found} with '
         f'{sizes(state)}, the backbone is {type(module).__name__} with '
-        f'{sizes(wanted)}.'
+        f'{sizes(wanted)}'
     ]
     for name, keys in problems.items():
+        shown = keys[:SHOWN]
+        if name == 'shape':
+            shown = [
+                f'{key} is {tuple(state[key].shape)} in the file, '
+                f'{tuple(wanted[key].shape)} here'
+                for key in shown
+            ]
         if keys:
-            lines.append(f'  {name} ({len(keys)}):')
-        for key in keys[:SHOWN]:
-            text = key
-            if name == 'shape':
-                there, here = tuple(state[key].shape), tuple(wanted[key].shape)
-                text += f': {there} in the file, {here} here'
-            lines.append(f'    {text}')
-        if len(keys) > SHOWN:
-            lines.append(f'    ... and {len(keys) - SHOWN} more')
-    lines.append(
-        '  Take the file of this arch, or --allow-partial-weights to start '
-        'without the rest.'
+            more = ', ...' if keys[SHOWN:] else ''
+            parts.append(f'{name} ({len(keys)}): {", ".join(shown)}{more}')
+    parts.append(
+        'take the file of this arch, or --allow-partial-weights to start '
+        'without the rest'
     )
-    return '\n'.join(lines)
+    return '; '.join(parts)
 
 
 def other_channels(

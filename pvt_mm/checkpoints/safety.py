@@ -18,6 +18,8 @@ DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, EOFError, OSError),
     *(ValueError, RuntimeError),
 )
+# Entries of the archives of torch.jit.save and torch.export.save.
+EXPORTED = {'constants.pkl', 'archive_format'}
 # Bytes of tensors per byte of their file. It is below 1 but for tensors that
 # are shared under several names.
 LARGEST_SHARE = 4
@@ -78,6 +80,12 @@ def check_zip(path: str) -> None:
         raise CheckpointError(
             f'{path} is cut short or damaged ({error}): download it again'
         ) from error
+    parts = {entry.filename.partition('/')[2] for entry in entries}
+    if parts & EXPORTED:
+        raise CheckpointError(
+            f'{path} is an exported program (TorchScript or .pt2), not a '
+            'weight file: give the .pth file that it was made from'
+        )
     total = sum(entry.file_size for entry in entries)
     packed = any(e.compress_type != zipfile.ZIP_STORED for e in entries)
     if packed or total > size:
@@ -111,6 +119,10 @@ def check_tensors(path: str, weights: Mapping[str, Tensor]) -> None:
     """
     allowed = LARGEST_SHARE * os.path.getsize(path)
     for name, tensor in weights.items():
+        if not name.isprintable():
+            raise CheckpointError(
+                f'{path} is refused: a tensor is named {name!r}'
+            )
         if not is_plain(tensor):
             raise CheckpointError(
                 f'{path} is refused: {name} is not a dense tensor of numbers '

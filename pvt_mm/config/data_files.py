@@ -155,6 +155,10 @@ def read_json(path: str, kind: Any = Any) -> Any:
         raise UsageError(
             f'{path} is not in UTF-8 (byte {error.start}): convert it to UTF-8'
         ) from error
+    except RecursionError as error:
+        raise UsageError(
+            f'{path} nests lists or objects deeper than any annotation does'
+        ) from error
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError as error:

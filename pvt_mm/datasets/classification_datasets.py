@@ -6,7 +6,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
-from ..errors import UsageError
+from ..errors import UsageError, printable
 
 IMAGES = ('.jpg', '.jpeg', '.png')
 CIFAR10 = (
@@ -99,7 +99,9 @@ class ImageFolder(BaseDataset):
         """
         root = Path(self.data_prefix['img_path'])
         folders = [path for path in visible(root) if path.is_dir()]
-        self._metainfo['classes'] = tuple(path.name for path in folders)
+        self._metainfo['classes'] = tuple(
+            printable(path.name) for path in folders
+        )
         items = [
             {'img_path': str(file), 'gt_label': label}
             for label, folder in enumerate(folders)

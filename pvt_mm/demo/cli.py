@@ -1,9 +1,13 @@
 """The command ``pvt_mm demo``."""
 
 import argparse
+import os
+import signal
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..config.arguments import command_parser
 from ..errors import UsageError
@@ -33,7 +37,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         '--host',
         default=HERE,
-        help=f'0.0.0.0 for other machines (default: {HERE})',
+        help='0.0.0.0 for other machines, which are asked for a password '
+        f'(default: {HERE})',
     )
     return p
 
@@ -77,13 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     models = Models(choose(args), args.device)
     models.predictor(next(iter(models.runs)))  # errors before the page opens
-    from .page import make_page
+    from .page import serve
 
-    page = make_page(models)
-    try:
-        page.launch(server_name=args.host, server_port=args.port)
-    except OSError as error:
-        raise UsageError(
-            f'--port {args.port} cannot be used: give another one, or '
-            'end what listens there'
-        ) from error
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    with TemporaryDirectory() as uploads:
+        os.environ['GRADIO_TEMP_DIR'] = uploads
+        serve(models, args.host, args.port)

@@ -1,17 +1,20 @@
 """The models of the demo page: choose one, run it on an image, draw."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ..datasets.checks.files import by, header
 from ..errors import UsageError
 from ..inference import Predictor
 from ..inference.results import Result, draw_result, infer_items, label_map
 from ..inference.sources import Item
 
 UPLOAD = 'the uploaded image'  # what messages call it
+PIXELS = 25_000_000  # of an image, at most: 2 GB and some seconds
 
 
 class Run(NamedTuple):
@@ -30,7 +33,8 @@ def find_runs(root: Path) -> dict[str, Run]:
     """The trained models below a folder such as work_dirs, by their name."""
     runs = {}
     for mark in sorted(root.glob('**/last_checkpoint')):
-        weights = mark.parent / Path(mark.read_text().strip()).name
+        name = mark.read_text(errors='replace').strip()
+        weights = mark.parent / Path(name).name
         configs = list(mark.parent.glob('*.py'))
         if weights.is_file() and configs:
             name = str(mark.parent.relative_to(root))
@@ -64,12 +68,12 @@ class Models:
         return self.loaded[1]
 
     def show(
-        self, image: np.ndarray | None, name: str, score: float
+        self, image: str | None, name: str, score: float
     ) -> tuple[np.ndarray, list[list]]:
         """What a model finds in an image.
 
         Args:
-            image: RGB uint8 (H, W, 3).
+            image: the uploaded file.
             name: of the model.
             score: objects below are left out.
 
@@ -83,12 +87,16 @@ class Models:
         """
         if image is None:
             raise UsageError('choose an image first')
+        size = header(image)[1]
+        if size and math.prod(size) > PIXELS:
+            raise UsageError(
+                f'{UPLOAD} has {by(size)} pixels, more than {PIXELS:,}'
+            )
         predictor = self.predictor(name)
-        frame = np.ascontiguousarray(image[..., ::-1])
-        item = Item(1, UPLOAD, Path(UPLOAD), frame)
+        item = Item(1, UPLOAD, Path(image))
         (result,) = infer_items(predictor, [item], score, 1)
         if result.sample is None:
-            raise UsageError(result.fault)
+            raise UsageError(result.fault.replace(image, UPLOAD))
         rows = list_found(result, predictor)
         return draw_result(result, predictor)[..., ::-1], rows
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..checkpoints import locate
+from ..checkpoints.atomic import check_writable
 from ..config.arguments import add_cfg_options
 from ..config.cfg_options import merge_options
 from ..config.checks import check_config
@@ -53,6 +54,7 @@ def read_run_config(
         needed: top-level keys that the run needs, beside ``model``.
 
     Raises:
+        OSError: the work dir cannot be written.
         UsageError: the file or an option cannot be used.
     """
     cfg = load_config(args.config)
@@ -67,6 +69,7 @@ def read_run_config(
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):
         cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
+    check_writable(cfg.work_dir, folder=True)
     changes.note('work dir')
     if cfg.get('test_dataloader') and cfg.get('test_cfg') is None:
         cfg.test_cfg = dict(type='TestLoop')

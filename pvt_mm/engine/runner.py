@@ -1,7 +1,9 @@
 """mmengine's Runner with data sets that skip or name unusable samples."""
 
+from logging import FileHandler, LogRecord
 from typing import Any
 
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
@@ -25,6 +27,14 @@ class FaultTolerant:
     ResumableBatchSampler. Labels that are no classes are bad unless the heads
     in training, or the metrics in an evaluation, ignore them.
     """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger of a run; it ends with a log it cannot write."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if isinstance(handler, FileHandler):
+                handler.handleError = raise_again
+        return logger
 
     def build_dataloader(
         self, dataloader: Any, *args: Any, **kwargs: Any
@@ -61,6 +71,11 @@ class FaultTolerant:
         readers = metrics_of(evaluator, mode)
         set_ignored(loop.dataloader.dataset, readers)
         return loop
+
+
+def raise_again(record: LogRecord) -> None:
+    """Raise the error of a handler, which logging would print and forget."""
+    raise
 
 
 class FaultTolerantRunner(FaultTolerant, Runner):

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from ..checkpoints import check_fit, locate
+from ..checkpoints.atomic import check_writable
 from ..config.arguments import command_parser
 from ..config.build_errors import building
 from ..config.data_files import check_paths
@@ -70,9 +71,11 @@ def test(argv: Sequence[str] | None = None) -> None:
     cfg.load_from = str(locate(args.checkpoint))
     changes.note('CHECKPOINT')
     if args.out:
+        check_writable(args.out, folder=cfg.get('default_scope') == 'mmseg')
         keep_predictions(cfg, args.out)
         changes.note('--out')
     if args.show_dir:
+        check_writable(args.show_dir, folder=True)
         draw_predictions(cfg, os.path.abspath(args.show_dir))
         changes.note('--show-dir')
     if args.tta:

@@ -28,18 +28,15 @@ def lock_work_dir(folder: str) -> None:
         folder: the work dir; it is made.
 
     Raises:
-        UsageError: another process trains in it, or it cannot be written.
+        OSError: it cannot be written.
+        UsageError: another process trains in it.
     """
-    path = os.path.realpath(os.path.join(folder, LOCK))
+    path = os.path.join(os.path.realpath(folder), LOCK)
     if path in LOCKS:
         return
-    try:
-        os.makedirs(folder, exist_ok=True)
-        file = open(path, 'a+')  # noqa: SIM115
-    except OSError as error:
-        raise UsageError(
-            f'the work dir {folder} cannot be written: {error.strerror}'
-        ) from error
+    os.makedirs(folder, exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW  # of no link the target
+    file = open(os.open(path, flags, 0o644), 'r+')  # noqa: SIM115
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..datasets.checks.files import problem
 from ..datasets.image_names import image_paths, label_map_names
 from ..errors import UsageError
 
@@ -114,6 +115,9 @@ def label_maps(dataset: Any, folder: Path) -> np.ndarray:
                 f'{file} is not there: give the folder that tools/test.py '
                 '--out wrote for this config'
             )
+        for path in (str(file), info['seg_map_path']):
+            if fault := problem(path):
+                raise UsageError(f'{path} {fault}')
         found = mmcv.imread(file, 'unchanged').astype(np.int64)
         found -= bool(info['reduce_zero_label'])
         true = load(info)['gt_seg_map'].astype(np.int64)

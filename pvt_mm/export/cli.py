@@ -1,14 +1,14 @@
 """``pvt_mm export``: write a model as an ONNX or .pt2 file."""
 
 import argparse
-import tempfile
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from ..checkpoints.atomic import write_whole
+from ..checkpoints.atomic import check_writable, write_whole
 from ..config.arguments import command_parser
 from ..errors import UsageError
 from .check import compare, runner
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run = runner(data, out.suffix)
         for line in compare(found, run, size, tuple(args.size)):
             print(line)
-    write_whole(out, data)
+    write_whole(out, data, force=args.force)
     print(f'{out}: {", ".join(found.outputs)}; {len(data) / 2**20:.1f} MiB')
 
 
@@ -84,23 +84,17 @@ def check_out(out: Path, force: bool) -> None:
     """Stop before the export if the file cannot be written.
 
     Raises:
-        UsageError: wrong suffix, an existing file, no such folder, or a
-            folder without permission to write.
+        OSError: nothing can be written there.
+        UsageError: wrong suffix, an existing file, or no such folder.
     """
     if out.suffix not in NEEDS:
         raise UsageError(f'--out {out} must end with .onnx or .pt2')
-    if out.exists() and not force:
+    if os.path.lexists(out) and not force:
         raise UsageError(f'--out {out} is there already: use --force')
     folder = out.absolute().parent
     if not folder.is_dir():
         raise UsageError(f'--out {out}: {folder} is no folder: make it first')
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise UsageError(
-            f'--out {out}: nothing can be written into {folder} '
-            f'({error.strerror}): choose another folder'
-        ) from error
+    check_writable(out)
 
 
 def check_libraries(suffix: str, check: bool) -> None:

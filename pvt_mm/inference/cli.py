@@ -3,14 +3,23 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.progress import track
 
+from ..checkpoints.atomic import check_writable
 from ..config.arguments import add_cfg_options, command_parser, count, share
-from ..errors import UsageError
+from ..errors import UsageError, printable, show
 from .coco import Ids, describe, objects
-from .output import CODECS, AtomicVideo, Folder, check_label_names
+from .output import (
+    CODECS,
+    PICTURES,
+    Folder,
+    VideoFile,
+    check_label_names,
+    whole_video,
+)
 from .predictor import Predictor
 from .results import Result, draw_result, infer_items
 from .sources import Video, open_source
@@ -66,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UsageError: something cannot be used; what could be is kept.
     """
     args = parser().parse_args(argv)
+    check_writable(args.out, folder=True)
     source = open_source(args.source, args.out)
     predictor = Predictor(
         args.config, args.weights, args.device, args.cfg_options
@@ -84,7 +94,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = track(results, args.source, total=len(source))
     bad = write_results(results, predictor, source, folder, ids)
     good = len(folder.images)
-    print(f'{good} images, {len(folder.results)} results: {args.out}')
+    show(f'{good} images, {len(folder.results)} results: {args.out}')
+    if old := folder.earlier():
+        print(f'{old} more files in {args.out} are of an earlier run')
     if bad:
         raise UsageError(f'{bad} of {good + bad} images could not be used')
     if fault := getattr(source, 'fault', ''):
@@ -105,23 +117,21 @@ def write_results(
         folder: to write to.
         ids: of images and classes in the JSON.
     """
-    bad, video = 0, None
+    bad, video = 0, nullcontext()
     if isinstance(source, Video):
         suffix = source.path.suffix.lower()
         name = source.path.stem + (suffix if suffix in CODECS else '.mp4')
-        video = AtomicVideo(folder.path / name, source.fps)
+        video = whole_video(folder.path / name, source.fps)
     try:
-        for result in results:
-            if result.fault:
-                print(f'error: {result.fault}', file=sys.stderr)
-                bad += 1
-                continue
-            write_result(result, predictor, folder, ids, video)
-        if video:
-            video.close()
+        with video as frames:
+            for result in results:
+                if result.fault:
+                    text = printable(f'error: {result.fault}')
+                    print(text, file=sys.stderr)
+                    bad += 1
+                    continue
+                write_result(result, predictor, folder, ids, frames)
     finally:
-        if video:
-            video.discard()
         if folder.images:
             folder.save_json()
     return bad
@@ -132,7 +142,7 @@ def write_result(
     predictor: Predictor,
     folder: Folder,
     ids: Ids,
-    video: AtomicVideo | None,
+    video: VideoFile | None,
 ) -> None:
     """Write the picture of one image, and add its results to the JSON."""
     entry = describe(result, ids.image(result.item))
@@ -140,7 +150,7 @@ def write_result(
     if video:
         video.add(picture)
     else:
-        folder.save_picture(result.item.name, picture)
+        folder.save_image(f'{PICTURES}/{result.item.name}', picture)
     if predictor.semantic:
         folder.save_labels(result, entry)
     else:

@@ -1,16 +1,16 @@
 """Write pictures, videos, label maps and JSON; no file is ever partial."""
 
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from ..checkpoints.atomic import write_image, write_whole
-from ..errors import UsageError
+from ..checkpoints.atomic import replacing, write_image, write_whole
+from ..errors import UsageError, free_space
 from .results import Result, label_map
 from .sources import IMAGES
 
@@ -19,17 +19,16 @@ PICTURES, LABELS = 'pictures', 'label_maps'
 CODECS = {'.mp4': 'mp4v', '.avi': 'MJPG'}
 
 
-class AtomicVideo:
-    """A video that appears when it is complete.
+class VideoFile:
+    """A video that is written.
 
     Args:
-        path: .mp4 or .avi.
+        path: .mp4 or .avi, in a folder that is there.
         fps: frames per second.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
         self.path, self.fps, self.frames = path, fps, 0
-        self.part = path.with_name(f'.part-{path.name}')
         self.writer = None
 
     def add(self, picture: np.ndarray) -> None:
@@ -38,37 +37,48 @@ class AtomicVideo:
         if self.writer is None:
             codec = cv2.VideoWriter_fourcc(*CODECS[self.path.suffix])
             size = picture.shape[1::-1]
-            self.part.parent.mkdir(parents=True, exist_ok=True)
-            part = str(self.part)
-            self.writer = cv2.VideoWriter(part, codec, self.fps, size)
+            self.writer = cv2.VideoWriter(
+                str(self.path), codec, self.fps, size
+            )
         self.writer.write(picture)
         self.frames += 1
 
     def close(self) -> None:
-        """Give the complete video its name.
-
-        Raises:
-            UsageError: not all of it could be written.
-        """
-        if self.writer is None:
-            return
-        self.writer.release()
-        video = cv2.VideoCapture(str(self.part))
-        written = round(video.get(cv2.CAP_PROP_FRAME_COUNT))
-        video.release()
-        if written != self.frames:
-            self.discard()
-            raise UsageError(
-                f'{self.path} could not be written: {written} of '
-                f'{self.frames} frames arrived; is the disk full?'
-            )
-        os.replace(self.part, self.path)
-
-    def discard(self) -> None:
-        """Remove what is not complete."""
+        """Write the rest."""
         if self.writer is not None:
             self.writer.release()
-        self.part.unlink(missing_ok=True)
+
+    def written(self) -> int:
+        """How many frames can be read again."""
+        video = cv2.VideoCapture(str(self.path))
+        number = round(video.get(cv2.CAP_PROP_FRAME_COUNT))
+        video.release()
+        return number
+
+
+@contextmanager
+def whole_video(path: Path, fps: float) -> Iterator[VideoFile]:
+    """Context: a video that appears when it is complete, at the end.
+
+    Args:
+        path: .mp4 or .avi; its folder is made.
+        fps: frames per second.
+
+    Raises:
+        UsageError: not all of it could be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        video = VideoFile(part, fps)
+        try:
+            yield video
+        finally:
+            video.close()
+        if (written := video.written()) != video.frames:
+            raise UsageError(
+                f'{path} could not be written: {written} of {video.frames} '
+                f'frames arrived, and {free_space(str(path))} are free there'
+            )
 
 
 def even(picture: np.ndarray) -> np.ndarray:
@@ -96,17 +106,25 @@ class Folder:
         ]
         self.images: list[dict] = []
         self.results: list[dict] = []
+        self.written: set[Path] = set()
 
-    def save_picture(self, name: str, picture: np.ndarray) -> None:
-        """Write the picture of an image under the name of the image."""
-        write_image(self.path / PICTURES / name, picture)
+    def save_image(self, name: str, image: np.ndarray) -> None:
+        """Write a picture or a label map under a name."""
+        write_image(self.path / name, image)
+        self.written.add(self.path / name)
+
+    def earlier(self) -> int:
+        """How many pictures and label maps are not of this run."""
+        folders = [self.path / PICTURES, self.path / LABELS]
+        there = {f for each in folders for f in each.rglob('*') if f.is_file()}
+        return len(there - self.written)
 
     def save_labels(self, result: Result, entry: dict[str, Any]) -> None:
         """Write the label map of an image, and count its pixels by class."""
         labels = label_map(result.sample)
         depth = np.uint8 if len(self.classes) < 256 else np.uint16
         name = f'{LABELS}/{label_name(result.item.name)}'
-        write_image(self.path / name, labels.astype(depth))
+        self.save_image(name, labels.astype(depth))
         counts = np.bincount(labels.ravel(), minlength=len(self.classes))
         pixels = {
             kind['name']: int(count)

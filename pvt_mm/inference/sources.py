@@ -8,7 +8,7 @@ from typing import NamedTuple
 import mmcv
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import UsageError, show
 
 # fmt: off
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm')
@@ -51,7 +51,7 @@ class Files:
             self.paths = [p for p in there if is_image(p)]
             if left := [p for p in there if not is_image(p)]:
                 kinds = {p.suffix or p.name for p in left}
-                print(
+                show(
                     f'{len(left)} of {len(there)} files in {path} are left '
                     f'out, which are no images ({", ".join(sorted(kinds))})'
                 )

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from ..checkpoints.atomic import write_whole
+from ..checkpoints.atomic import check_writable, write_whole
 from ..config.arguments import command_parser
 from ..config.cfg_options import merge_options
 from ..config.data_files import check_paths
 from ..config.loading import load_config
-from ..errors import UsageError
+from ..errors import UsageError, show, system_error
 from . import report
 from .evaluate import evaluate, find_weights
 from .plan import Job, compare, plan, verdict
@@ -96,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for job in jobs:
             print(f'{job.key}: {dry_run(job, roots)}')
         return
+    check_writable(args.out, folder=True)
     print(f'{len(jobs)} numbers to check; results go to {args.out}')
     check_all(jobs, args.out, roots, args.again)
 
@@ -208,6 +209,8 @@ def check(job: Job, out: Path, roots: dict[str, str]) -> report.Outcome:
     except UsageError as error:
         return report.outcome(job, f'not checkable: {error}')
     except Exception as error:
+        if system_error(error):  # of every job
+            raise
         file = out / job.key / 'traceback.txt'
         write_whole(file, traceback.format_exc().encode())
         why = f'{type(error).__name__}: {error} (traceback: {file})'
@@ -229,7 +232,7 @@ def check_log(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
     seen = read_scores(args.log)
     if args.expected:
         lines, good = compare(read_scores(args.expected), seen)
-        print('\n'.join(lines))
+        show(*lines)
         last = 'reproduced' if good else 'off at the last common step'
     else:
         final = seen[max(seen)]

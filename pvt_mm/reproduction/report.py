@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..checkpoints.atomic import write_whole
+from ..errors import UsageError
 from .plan import Job
 
 
@@ -53,15 +54,21 @@ def read(folder: Path) -> dict[str, Outcome]:
     path = folder / 'verdicts.csv'
     if not path.exists():
         return {}
-    with open(path, newline='') as file:
-        return {line['key']: Outcome(**line) for line in csv.DictReader(file)}
+    try:
+        with open(path, newline='') as file:
+            lines = list(csv.DictReader(file))
+        return {line['key']: Outcome(**line) for line in lines}
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UsageError(
+            f'{path} is not as this command writes it: move it away'
+        ) from error
 
 
 def write(folder: Path, outcomes: Mapping[str, Outcome]) -> None:
     """Replace both files.
 
     Raises:
-        UsageError: one cannot be written; what was there stays.
+        OSError: one cannot be written; what was there stays.
     """
     rows = [outcomes[key] for key in sorted(outcomes)]
     write_csv(folder / 'verdicts.csv', [Outcome._fields, *rows])
@@ -76,7 +83,7 @@ def write_csv(path: Path, rows: Iterable[Sequence]) -> None:
     """Write rows as comma-separated values.
 
     Raises:
-        UsageError: the file cannot be written; what was there stays.
+        OSError: the file cannot be written; what was there stays.
     """
     text = io.StringIO()
     csv.writer(text, lineterminator='\n').writerows(rows)

@@ -51,7 +51,7 @@ def read_results(path: Path) -> list[Row]:
     try:
         with open(path, newline='') as file:
             lines = list(csv.DictReader(file))
-    except OSError as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f'{path} cannot be read: {error}') from error
     return [read_row(path, n, line) for n, line in enumerate(lines, 2)]
 

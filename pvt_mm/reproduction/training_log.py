@@ -123,11 +123,22 @@ def read_records(file: str | Path) -> list[dict]:
     try:
         lines = Path(file).read_text().splitlines()
         records = [json.loads(line) for line in lines if line.strip()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
             f'{file} is no training log (one JSON object per line): {error}'
         ) from error
-    return [record for record in records if isinstance(record, dict)]
+    return [numbers(record) for record in records if isinstance(record, dict)]
+
+
+def numbers(record: dict) -> dict:
+    """What is a number in a record; steps are whole ones."""
+    return {
+        key: value
+        for key, value in record.items()
+        if key == 'mode'
+        or (isinstance(value, float) and key not in STEPS)
+        or (isinstance(value, int) and abs(value) < 2**53)
+    }
 
 
 def put(curve: dict, place: int, value: object) -> None:

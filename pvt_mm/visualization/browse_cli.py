@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from ..checkpoints.atomic import write_image
+from ..checkpoints.atomic import check_writable, write_image
 from ..config.arguments import add_cfg_options, command_parser, count
 from ..config.build_errors import building
 from ..config.data_files import check_paths
@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UsageError: the config or the data cannot be used.
     """
     args = parser().parse_args(argv)
+    check_writable(args.out, folder=True)
     cfg = open_config(args.config, args.cfg_options)
     if not cfg.get(f'{args.split}_dataloader'):
         raise UsageError(f'{args.config} has no {args.split}_dataloader')

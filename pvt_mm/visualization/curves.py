@@ -35,7 +35,7 @@ def draw_runs(
         logs: published ones, dashed and grey.
 
     Raises:
-        UsageError: the picture cannot be written.
+        OSError: the picture cannot be written.
     """
     every = [(run, False) for run in runs] + [(log, True) for log in logs]
     names = sorted({name for run, _ in every for name in run.curves()})

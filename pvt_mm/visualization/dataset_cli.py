@@ -12,7 +12,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS
 from torch.utils.data import Dataset
 
-from ..checkpoints.atomic import write_whole
+from ..checkpoints.atomic import check_writable, write_whole
 from ..config.arguments import add_cfg_options, command_parser
 from ..config.build_errors import building
 from ..config.data_files import check_paths
@@ -29,13 +29,14 @@ from ..datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
 from ..datasets.checks.ignored_labels import heads_of, metrics_of, set_ignored
 from ..datasets.checks.report import Finding, counted, error, lines, warning
 from ..datasets.checks.samples import checked_parts
-from ..errors import UsageError
+from ..errors import UsageError, show
 from ..evaluation.ground_truth import score_ground_truth
 from .dataset_figure import draw_contents
 
 # Ends of names of scores -> the best value.
 BEST = {'mAP': 1, 'mIoU': 100}
 SCORED = 100  # predictions of an image, as COCO's metric has it
+MANY = 10_000  # classes: pycocotools needs 0.2 MB for each
 ABOUT = 0.95  # the ground truth should have this share of it at least
 EACH = 20  # findings of a kind that are printed
 
@@ -86,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         UsageError: the data has errors, or the config cannot be used.
     """
     args = parser().parse_args(argv)
+    for file in filter(None, (args.out, args.picture)):
+        check_writable(file)
     cfg = open_config(args.config, args.cfg_options)
     modes = ('train', 'val') if cfg.get('val_cfg') else ('train',)
     check_paths(cfg, modes)
@@ -98,8 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         report['findings'] = [finding._asdict() for finding in findings]
         text = msgspec.json.format(msgspec.json.encode(report))
         write_whole(args.out, text)
-    for line in lines(findings, each=EACH):
-        print(line)
+    show(*lines(findings, each=EACH))
     errors = sum(finding.error for finding in findings)
     said = counted(errors, 'error')
     warnings = counted(len(findings) - errors, 'warning')
@@ -133,13 +135,21 @@ def read_samples(
         contents, found = examine(dataset, mode, args.images, args.workers)
         findings += found
         if contents is not None:
-            print(*contents.table(), sep='\n')
+            show(*contents.table())
             report[mode] = contents.report()
             most = contents.most
             if mode == 'train' and args.picture:
                 with redirect_stdout(None):  # of pycocotools
                     draw_contents(args.picture, contents, cfg, dataset)
     if 'val' in datasets and args.images is None and not has_errors(findings):
+        number = len(datasets['val'].metainfo.get('classes') or ())
+        if number > MANY:
+            text = (
+                f'an evaluation of {number:,} classes needs about '
+                f'{number // 5000} GB of memory, so the ground truth was not '
+                'scored'
+            )
+            return [*findings, warning('evaluation', text)], report
         scores, found = score(cfg, datasets['val'], most, args.workers)
         findings += found
         report['ground_truth_as_predictions'] = scores

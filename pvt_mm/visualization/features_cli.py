@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints import load_pretrained
+from ..checkpoints.atomic import check_writable
 from ..config.arguments import command_parser, count
 from .drawing import to_rgb
 from .features import (
@@ -85,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = parser().parse_args(argv)
     check_picture(args.out)
+    check_writable(args.out)
     backbone, mean, std = open_model(args.model)
     channels = backbone.in_channels
     image, at = read_image(args.image, args.side, args.at, channels)

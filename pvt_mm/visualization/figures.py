@@ -42,7 +42,7 @@ def save(figure: Figure, file: str | Path) -> None:
     """Write a figure in the format of its ending, and free its memory.
 
     Raises:
-        UsageError: it cannot be written; what was there stays.
+        OSError: it cannot be written; what was there stays.
     """
     content = BytesIO()
     figure.savefig(content, format=Path(file).suffix[1:], dpi=100)

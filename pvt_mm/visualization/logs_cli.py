@@ -3,8 +3,9 @@
 import argparse
 from collections.abc import Sequence
 
+from ..checkpoints.atomic import check_writable
 from ..config.arguments import command_parser
-from ..errors import UsageError
+from ..errors import UsageError, show
 from ..reproduction.training_log import read_log
 from .curves import draw_runs, summary
 
@@ -38,11 +39,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = parser().parse_args(argv)
     check_picture(args.out)
+    check_writable(args.out)
     runs = [read_log(path) for path in args.runs]
     logs = [read_log(path) for path in args.expected]
     draw_runs(args.out, runs, logs)
     for run in [*runs, *logs]:
-        print('\n'.join(summary(run)))
+        show(*summary(run))
     print(f'curves: {args.out}')
 
 

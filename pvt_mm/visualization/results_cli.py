@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from ..checkpoints.atomic import check_writable
 from ..checkpoints.plain_pickle import read_plain_pickle
 from ..config.arguments import add_cfg_options, command_parser, share
 from ..config.build_errors import building
 from ..config.data_files import check_paths
 from ..config.loading import open_config
 from ..datasets.fonts import use_font_for
-from ..errors import UsageError
+from ..errors import UsageError, show
 from ..evaluation.class_scores import average_precision, check_results
 from ..evaluation.confusion import (
     detections,
@@ -28,6 +30,7 @@ from ..reproduction.report import write_csv
 from .figures import pyplot, save
 
 KEYS = {'img_id', 'ori_shape', 'pred_instances'}  # of a prediction
+PARTS = ('bboxes', 'labels', 'scores')  # of pred_instances
 FEW = 25  # classes: up to so many, the cells show their numbers
 
 
@@ -70,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UsageError: the config, data or predictions cannot be used.
     """
     args = parser().parse_args(argv)
+    check_writable(args.out, folder=True)
     cfg = open_config(args.config, args.cfg_options)
     scope = cfg.get('default_scope')
     if scope not in ('mmdet', 'mmseg'):
@@ -103,7 +107,7 @@ def report(folder: Path, rows: list, matrix: np.ndarray, axes: tuple) -> None:
         matrix: counts, true by found.
         axes: names of its rows and columns.
     """
-    print('\n'.join([*map(aligned, rows), *mistakes(matrix, *axes)]))
+    show(*map(aligned, rows), *mistakes(matrix, *axes))
     write_csv(folder / 'classes.csv', rows)
     body = [
         [name, *row]
@@ -136,12 +140,25 @@ def read_predictions(path: Path, scope: str) -> Any:
             )
         return path
     found = read_plain_pickle(path)
-    if isinstance(found, list) and all(
-        isinstance(each, dict) and each.keys() >= KEYS for each in found
-    ):
+    if isinstance(found, list) and all(map(is_prediction, found)):
         return found
     raise UsageError(
         f'{path} holds no predictions of tools/test.py --out FILE.pkl'
+    )
+
+
+def is_prediction(one: Any) -> bool:
+    """Whether it is a prediction of mmdet, with lists of one length."""
+    if not (isinstance(one, dict) and one.keys() >= KEYS):
+        return False
+    objects = one['pred_instances']
+    lists = [objects.get(k) for k in PARTS] if type(objects) is dict else []
+    return (
+        isinstance(one['img_id'], int | str)
+        and bool(lists)
+        and all(map(torch.is_tensor, lists))
+        and len({part.shape[:1] for part in lists}) == 1
+        and lists[0].shape[1:] == (4,)
     )
 
 

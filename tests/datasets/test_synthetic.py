@@ -151,11 +151,11 @@ def test_train_and_val_are_different_images():
 
 def test_complete_data_is_reused_and_a_half_written_folder_is_not(tmp_path):
     root = tmp_path / 'shapes'
-    leftover = tmp_path / 'shapes.partial'
+    leftover = tmp_path / '.part-01234567'
     leftover.mkdir()
     (leftover / 'junk').write_text('of a run that was stopped')
     assert draw_all(root, 4) is True
-    assert not leftover.exists()
+    assert not (root / 'junk').exists()
     before = (root / 'drawn.json').stat().st_mtime_ns
     assert draw_all(root, 4) is False
     assert (root / 'drawn.json').stat().st_mtime_ns == before

@@ -4,9 +4,11 @@ import argparse
 import shutil
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from hostile_images import png
 from small_runs import RETINANET, SEGMENTOR, TINY, WIDTHS, load, write
 
 from pvt_mm.cli import main
@@ -45,11 +47,13 @@ def small_model(file):
 
 
 @pytest.fixture(scope='module')
-def image():
-    """RGB: the left half is red."""
+def image(tmp_path_factory):
+    """A file whose left half is red."""
     picture = np.zeros((64, 96, 3), np.uint8)
-    picture[:, :48, 0] = 200
-    return picture
+    picture[:, :48, 2] = 200
+    file = str(tmp_path_factory.mktemp('image') / 'x.png')
+    cv2.imwrite(file, picture)
+    return file
 
 
 def test_runs_are_found_by_what_a_training_leaves(work, tmp_path):
@@ -74,8 +78,7 @@ def test_objects_are_those_of_the_predictor(work, image):
     models = Models(find_runs(work), 'cpu')
     picture, rows = models.show(image, 'det', 0.0)
     predictor = Predictor(*models.runs['det'], 'cpu')
-    bgr = np.ascontiguousarray(image[..., ::-1])
-    (sample,) = predictor.predict([predictor.prepare(bgr)])
+    (sample,) = predictor.predict([predictor.prepare(cv2.imread(image))])
     scores = sample.pred_instances.scores
     expected = sorted(scores.tolist(), reverse=True)
     assert [score for _, score in rows] == [round(s, 3) for s in expected]
@@ -94,13 +97,22 @@ def test_one_model_stays_in_memory(work, image):
     assert models.loaded[0] == 'det'
 
 
-def test_what_cannot_be_shown_is_one_sentence(work, image):
+def test_what_cannot_be_shown_is_one_sentence(work, image, tmp_path):
     models = Models(find_runs(work), 'cpu')
     with pytest.raises(UsageError, match='choose an image first'):
         models.show(None, 'seg', 0.3)
     wrong = Run(models.runs['det'].config, models.runs['seg'].weights)
     with pytest.raises(UsageError, match='does not fit this model'):
         Models({'wrong': wrong}, 'cpu').show(image, 'wrong', 0.3)
+    bad = tmp_path / 'x.png'
+    for content, said in (
+        (b'', 'the uploaded image is empty'),
+        (b'x', 'the uploaded image is no image, or is cut short'),
+        (png(6000, 5000), 'the uploaded image has 6000x5000 pixels, more'),
+    ):
+        bad.write_bytes(content)
+        with pytest.raises(UsageError, match=said):
+            models.show(str(bad), 'seg', 0.3)
 
 
 def test_models_of_the_command_line(work, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -166,13 +167,20 @@ def test_stopped_between_iterations(tmp_path, segmentor):
 def test_full_disk(tmp_path, detector):
     config, whole = detector
     work, log = tmp_path / 'run', tmp_path / 'log'
-    fault = ('before_save_checkpoint', 2, 'full disk')
+    fault = ('before_save_checkpoint', 3, 'full disk')
     assert train(config, work, log, fault) == 1
     said = last_words(log)
     assert said.startswith(f'error: {work}/')
-    assert 'could not be written (File too large); the last whole' in said
+    assert ' cannot be used: file too large: ' in said
+    assert f'the last whole checkpoint is {work}/epoch_1.pth' in said
     assert 'Traceback' not in log.read_text()
-    assert not list(work.glob('*.part'))
+    assert not list(work.glob('.part-*'))
+    copied = tmp_path / 'copied'
+    shutil.copytree(work, copied)
+    assert train(config, copied, log, (fault[0], 1, fault[2])) == 1
+    assert f'the last whole checkpoint is {copied}/epoch_1.pth' in (
+        last_words(log)
+    )
     assert train(config, work, log) == 0
     assert same(work / 'epoch_2.pth', whole)
 

@@ -14,7 +14,7 @@ from pvt_mm.engine.work_dir import (
     lock_work_dir,
     move_earlier_checkpoints,
 )
-from pvt_mm.errors import UsageError
+from pvt_mm.errors import UsageError, system_error
 
 
 def hold(folder, ready):
@@ -42,8 +42,20 @@ def test_lock_ends_with_its_process(tmp_path):
 
 def test_work_dir_that_is_a_file(tmp_path):
     (tmp_path / 'w').touch()
-    with pytest.raises(UsageError, match='w cannot be written: '):
+    with pytest.raises(FileExistsError):
         lock_work_dir(str(tmp_path / 'w'))
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
+    victim = tmp_path / 'victim'
+    victim.write_text('of somebody else')
+    (tmp_path / '.lock').symlink_to(victim)
+    with pytest.raises(OSError) as caught:
+        lock_work_dir(str(tmp_path))
+    assert '.lock cannot be used: too many levels' in system_error(
+        caught.value
+    )
+    assert victim.read_text() == 'of somebody else'
 
 
 def test_second_run_keeps_the_checkpoints_of_the_first(tmp_path):

@@ -315,9 +315,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(atomic.os, 'fsync', full)
-    with pytest.raises(
-        UsageError, match=r'x\.pt2 cannot be written: No space left'
-    ):
+    with pytest.raises(OSError, match=r"No space left on device: '.*x\.pt2"):
         cli.main(['pvt_tiny', '--out', str(out), '--force'])
     assert out.read_bytes() == b'old'
     assert list(tmp_path.iterdir()) == [out]

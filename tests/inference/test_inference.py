@@ -20,7 +20,7 @@ from pvt_mm.cli import run
 from pvt_mm.errors import UsageError
 from pvt_mm.inference import Predictor, infer
 from pvt_mm.inference.cli import main
-from pvt_mm.inference.output import AtomicVideo, label_name
+from pvt_mm.inference.output import VideoFile, label_name
 from pvt_mm.inference.predictor import BadImage
 from pvt_mm.inference.results import infer_items, label_map
 from pvt_mm.inference.sources import Files, Video, open_source
@@ -114,7 +114,7 @@ def test_objects_of_a_folder_are_results_of_coco(
     for path in images.iterdir():
         picture = cv2.imread(str(tmp_path / 'pictures' / path.name))
         assert max(picture.shape) >= 480
-    assert not list(tmp_path.rglob('*.part'))
+    assert not list(tmp_path.rglob('.part-*'))
 
 
 def test_masks_are_run_lengths_of_the_image(models, drawn, tmp_path, capsys):
@@ -292,7 +292,7 @@ def test_a_stopped_video_leaves_no_half_of_one(
     models, tmp_path, monkeypatch, capsys
 ):
     video = make_video(tmp_path / 'clip.avi', 3, 'MJPG')
-    monkeypatch.setattr(AtomicVideo, 'close', lambda self: 1 / 0)
+    monkeypatch.setattr(VideoFile, 'written', lambda self: 1 / 0)
     out = tmp_path / 'out'
     with pytest.raises(ZeroDivisionError):
         say(capsys, *models['det'], video, '--out', out)

@@ -297,7 +297,7 @@ def test_report_survives_a_stop_between_jobs(tmp_path):
     report.write(tmp_path, {'a': done})
     assert report.read(tmp_path) == {'a': done}
     assert done.seen == 'box_AP 40.41'
-    assert not list(tmp_path.glob('*.part'))
+    assert not list(tmp_path.glob('.part-*'))
 
 
 def test_wrong_data_set_is_refused():

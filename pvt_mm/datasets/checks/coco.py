@@ -33,6 +33,7 @@ def check_coco(content: Content, use: Use) -> Iterator[Finding]:
         content: what the file holds; its types are right.
         use: what the run does with the file.
     """
+    use = use._replace(classes=dict.fromkeys(use.classes))  # found at once
     yield from check_ids(content, use)
     yield from check_categories(content.categories, use)
     images = {image.id: image for image in content.images}
@@ -118,7 +119,8 @@ def check_categories(
 ) -> Iterator[Finding]:
     """Findings on class names: missing, repeated or in another order."""
     names = [c.name for c in categories if c.name in use.classes]
-    absent = [name for name in use.classes if name not in names]
+    there = set(names)
+    absent = [name for name in use.classes if name not in there]
     if absent:
         some = ', '.join(absent[:5]) + (', ...' if absent[5:] else '')
         yield error(

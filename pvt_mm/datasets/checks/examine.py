@@ -16,7 +16,7 @@ from ...config.data_files import (
     read_json,
 )
 from ...config.schema import find_class, walk
-from ...errors import UsageError
+from ...errors import UsageError, printable
 from .classes import compare_classes
 from .coco import check_coco
 from .coco_format import Content, MaskContent, PlainContent, read_coco
@@ -211,7 +211,7 @@ def check_samples_of(loops: Mapping[str, Any]) -> None:
         contents, found = examine(dataset, mode, BRIEF)
         stop_or_log(found, 'current')
         for line in contents.brief() if contents else ():
-            print_log(f'Data: {line}', 'current')
+            print_log(f'Data: {printable(line)}', 'current')
 
 
 def examine(

@@ -22,20 +22,29 @@ UNREADABLE = (  # what Pillow raises
     Image.DecompressionBombError,
 )
 NO_IMAGE = 'is no image, or is cut short'
+LIMIT = 'OPENCV_IO_MAX_IMAGE_PIXELS'
+if os.environ.get(LIMIT, '').isdigit():
+    # Pillow warns of more, and refuses twice as many
+    Image.MAX_IMAGE_PIXELS = int(os.environ[LIMIT]) // 2
 
 
 def problem(path: str) -> str | None:
     """Why a file cannot be read as an image, or None."""
     try:
         content = get(path)
-    except OSError as error:
-        return f'cannot be read: {error.strerror or error}'
+    except (OSError, ValueError) as error:  # or a name with a NUL
+        return f'cannot be read: {getattr(error, "strerror", "") or error}'
     if not content:
         return 'is empty'
     try:
         image = mmcv.imfrombytes(content, flag='unchanged')
-    except cv2.error:
-        return NO_IMAGE
+    except cv2.error as error:
+        if 'MAX_IMAGE_PIXELS' not in str(error):
+            return NO_IMAGE
+        return (
+            f'has more than {os.environ.get(LIMIT)} pixels, which the '
+            f'environment variable {LIMIT} allows'
+        )
     return NO_IMAGE if image is None else None
 
 
@@ -131,7 +140,7 @@ def listed(folder: str) -> set[str]:
     """The names in a folder; none if it cannot be read."""
     try:
         return set(os.listdir(folder or '.'))
-    except OSError:
+    except (OSError, ValueError):  # or a name with a NUL
         return set()
 
 

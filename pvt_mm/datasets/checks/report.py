@@ -5,6 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
+from ...errors import printable
+
 # This share of the images may be unreadable; training skips them.
 SHARE = 0.01
 FEW = 4  # classes that are named in one line
@@ -87,6 +89,6 @@ def lines(findings: Iterable[Finding], each: int) -> Iterator[str]:
         kinds[not finding.error, finding.kind].append(finding.text)
     for (harmless, kind), texts in sorted(kinds.items()):
         label = 'warning' if harmless else 'error'
-        yield from (f'{label}: {text}' for text in texts[:each])
+        yield from (f'{label}: {printable(text)}' for text in texts[:each])
         if len(texts) > each:
             yield f'{label}: {len(texts) - each:,} more: {kind}'

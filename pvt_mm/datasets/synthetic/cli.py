@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Sequence
 
 from ...config.arguments import command_parser
-from ...errors import UsageError
 from .shapes import draw_all
 
 
@@ -43,11 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Draw both formats into a folder.
 
     Raises:
-        UsageError: the folder holds something else or cannot be written.
+        OSError: the folder cannot be written.
+        UsageError: it holds something else.
     """
     args = parser().parse_args(argv)
-    try:
-        drawn = draw_all(args.out, args.images, args.seed)
-    except OSError as error:
-        raise UsageError(f'{args.out} cannot be drawn: {error}') from error
+    drawn = draw_all(args.out, args.images, args.seed)
     print(f'{args.out}: {"drawn" if drawn else "complete already, reused"}')

@@ -1,13 +1,15 @@
 """Write drawn scenes to disk in the formats of COCO and of ADE20K."""
 
+import errno
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from ...checkpoints.atomic import check_writable, replacing
+from ...config.data_files import read_json
 from ...errors import UsageError
 from .coco import annotations
 from .scene import CLASSES, Scene, draw_scene
@@ -127,6 +129,7 @@ def draw_all(root: str | Path, images: int, seed: int = 0) -> bool:
         True if drawn now, False if the same data was complete already.
 
     Raises:
+        OSError: the folder cannot be written; nothing of it remains.
         UsageError: the folder has other content.
     """
     root = Path(root)
@@ -134,13 +137,19 @@ def draw_all(root: str | Path, images: int, seed: int = 0) -> bool:
     if root.exists():
         check_drawn(root, wanted)
         return False
-    partial = root.with_name(root.name + '.partial')
-    shutil.rmtree(partial, ignore_errors=True)
+    check_writable(root, folder=True)
+    root.parent.mkdir(parents=True, exist_ok=True)
     held_out = max(images // 4, 1)
-    draw_coco(partial / 'coco', images, held_out, seed=seed)
-    draw_ade20k(partial / 'ade20k', images, held_out, seed=seed)
-    (partial / MARKER).write_text(json.dumps(wanted))
-    partial.rename(root)
+    try:
+        with replacing(root) as part:
+            draw_coco(part / 'coco', images, held_out, seed=seed)
+            draw_ade20k(part / 'ade20k', images, held_out, seed=seed)
+            (part / MARKER).write_text(json.dumps(wanted))
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        check_drawn(root, wanted)  # of another process in the meantime
+        return False
     return True
 
 
@@ -148,11 +157,11 @@ def check_drawn(root: Path, wanted: dict) -> None:
     """Raise UsageError unless a folder has exactly the wanted data."""
     fix = 'delete it, or choose another folder with --out.'
     try:
-        found = json.loads((root / MARKER).read_text())
-    except (OSError, ValueError):
+        found = read_json(root / MARKER)
+    except UsageError as error:
         raise UsageError(
             f'{root} exists but is no complete synthetic data: {fix}'
-        ) from None
+        ) from error
     if found != wanted:
         raise UsageError(
             f'{root} holds other synthetic data ({found}, not {wanted}): {fix}'

@@ -11,9 +11,9 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
-from ...checkpoints.atomic import AtomicBackend
+from ...checkpoints.atomic import PART, AtomicBackend
 from ...compat import has_train_loop, is_resuming, val_interval
-from ...errors import UsageError
+from ...errors import UsageError, system_error
 from ..train_loops import by_epoch
 from ..work_dir import move_earlier_checkpoints
 from .resume_hook import early_stopping, flat, needs_scores
@@ -40,10 +40,13 @@ class AtomicCheckpointHook(CheckpointHook):
         """Remove partial files; repeat an unfinished evaluation."""
         super().before_train(runner)
         info = runner.message_hub.runtime_info
+        if is_resuming(runner) and runner.cfg.get('load_from'):
+            # the checkpoint of a work dir that was copied names the old one
+            info['last_ckpt'] = runner.cfg.load_from
         self.last_ckpt = info.get('last_ckpt')
         self.first = not is_resuming(runner) and '://' not in self.out_dir
         if is_main_process():
-            for part in Path(self.out_dir).glob('*.part'):
+            for part in Path(self.out_dir).glob(f'{PART}*'):
                 part.unlink()
         if runner.iter and self.misses_evaluation(runner):
             print_log('The last evaluation is done again.', 'current')
@@ -124,7 +127,7 @@ class AtomicCheckpointHook(CheckpointHook):
         runner.message_hub.update_info('last_ckpt', path)
         runner.message_hub.update_info('saved_iter', meta['iter'])
         runner.call_hook('before_write')
-        with report_write_errors(path, before):
+        with report_write_errors(before):
             runner.save_checkpoint(
                 *os.path.split(path),
                 save_optimizer=self.save_optimizer,
@@ -164,7 +167,7 @@ class AtomicCheckpointHook(CheckpointHook):
         names = ['best_ckpt_path'] if single else self.key_indicators
         before = {name: paths[name] for name in names}
         paths.update(dict.fromkeys(names))  # hidden from mmengine's removal
-        with report_write_errors('the best checkpoint', self.last_ckpt):
+        with report_write_errors(self.last_ckpt):
             super()._save_best_checkpoint(runner, metrics)
         for name, old in before.items():
             if paths[name] is None:
@@ -190,11 +193,10 @@ class AtomicCheckpointHook(CheckpointHook):
 
 
 @contextmanager
-def report_write_errors(path: str, before: str | None) -> Iterator[None]:
+def report_write_errors(before: str | None) -> Iterator[None]:
     """Context: an error of writing names the last complete checkpoint.
 
     Args:
-        path: the file that is written.
         before: the last complete checkpoint, if any.
 
     Raises:
@@ -204,9 +206,8 @@ def report_write_errors(path: str, before: str | None) -> Iterator[None]:
         yield
     except OSError as error:
         raise UsageError(
-            f'{path} could not be written ({error.strerror}); the last whole '
-            f'checkpoint is {before or "none: it was the first"}; free some '
-            'space, then go on with --resume'
+            f'{system_error(error) or error}; the last whole checkpoint is '
+            f'{before or "none: it was the first"}; then go on with --resume'
         ) from error
 
 

@@ -1,0 +1,48 @@
+"""Checks of data sets with many classes take linear time."""
+
+import time
+
+from mmdet.datasets.api_wrappers import COCO
+
+from pvt_mm.compat import coco_parser
+from pvt_mm.datasets.checks.coco import check_coco
+from pvt_mm.datasets.checks.coco_format import (
+    Annotation,
+    Category,
+    Content,
+    Image,
+)
+from pvt_mm.datasets.checks.report import Use
+
+NAMES = [f'class {i}' for i in range(100_000)]
+SECONDS = 5  # a list would be searched 5 * 10^9 times
+
+
+def test_annotation_file():
+    content = Content(
+        [Image(1, 'a.png', 64, 64)],
+        [
+            Annotation(
+                id=1, image_id=1, category_id=1, bbox=[1, 1, 9, 9], area=81
+            )
+        ],
+        [Category(i, name) for i, name in enumerate(NAMES)],
+    )
+    start = time.monotonic()
+    use = Use('x.json', tuple(NAMES), False, False)
+    assert list(check_coco(content, use)) == []
+    assert time.monotonic() - start < SECONDS
+
+
+def test_categories_of_mmdet(tmp_path):
+    file = tmp_path / 'x.json'
+    file.write_text('{}')
+    kinds = [dict(id=i, name=name) for i, name in enumerate(NAMES)]
+    content = dict(images=[], annotations=[], categories=kinds)
+    start = time.monotonic()
+    with coco_parser(lambda path: content):
+        api = COCO(str(file))
+        assert api.get_cat_ids(cat_names=NAMES) == list(range(len(NAMES)))
+        assert api.get_cat_ids('class 7') == [7]
+        assert len(api.get_cat_ids()) == len(NAMES)
+    assert time.monotonic() - start < SECONDS

@@ -87,10 +87,19 @@ class PlainAnnotation(TypedDict, total=False):
     ignore: Any
 
 
+class PlainImage(TypedDict, total=False):
+    """The keys of an image that they read."""
+
+    id: Any
+    file_name: Any
+    height: Any
+    width: Any
+
+
 class PlainContent(TypedDict):
     """A file as mmdet and pycocotools take it, without segmentations."""
 
-    images: list[dict]
+    images: list[PlainImage]
     annotations: list[PlainAnnotation]
     categories: list[dict]
 

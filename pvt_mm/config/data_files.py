@@ -10,28 +10,29 @@ from mmengine.config import Config
 
 from ..errors import UsageError
 
-# How to get a data set: what the message says after the missing path.
+# Folder of a data set in our configs -> how to get it.
 SOURCES = {
-    'CocoDataset': (
+    'data/coco/': (
         'get COCO 2017 from https://cocodataset.org/#download '
         '(train2017.zip, val2017.zip, annotations_trainval2017.zip) and '
         'unpack all three in data/coco'
     ),
-    'ADE20KDataset': (
+    'data/ade/': (
         'get ADE20K from http://data.csail.mit.edu/places/ADEchallenge/'
         'ADEChallengeData2016.zip and unpack it in data/ade'
     ),
-    'CityscapesDataset': (
+    'data/cityscapes/': (
         'get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from '
         'https://www.cityscapes-dataset.com/downloads, unpack both in '
         'data/cityscapes and make the label maps with csCreateTrainIdLabelImgs'
         ' of cityscapesscripts'
     ),
-    'ImageFolder': (
+    'data/imagenet/': (
         'get ImageNet 2012 from https://image-net.org and unpack train and '
         'val in data/imagenet, with one folder per class in both'
     ),
-    'Cifar10': (
+    'data/shapes/': 'draw it: pvt_mm draw-data --out data/shapes',
+    'data/cifar10/': (
         'get the binary version of CIFAR-10 from '
         'https://www.cs.toronto.edu/~kriz/cifar.html and put its *.bin files '
         'in data/cifar10'
@@ -67,9 +68,9 @@ def check_paths(cfg: Config, modes: tuple[str, ...]) -> None:
         loader = cfg.get(f'{mode}_dataloader') or {}
         for dataset in dataset_configs(loader.get('dataset') or {}):
             for path in paths_of(dataset):
-                check_path(path, dataset)
+                check_path(path)
             for path in metric_files(cfg.get(f'{mode}_evaluator')):
-                check_path(path, dataset)
+                check_path(path)
 
 
 def dataset_configs(cfg: Mapping) -> Iterator[Mapping]:
@@ -103,7 +104,7 @@ def metric_files(evaluator: Any) -> Iterator[str]:
             yield metric['ann_file']
 
 
-def check_path(path: str, dataset: Mapping) -> None:
+def check_path(path: str) -> None:
     """Stop at a path that is missing, or a folder with nothing in it."""
     if '://' in path:
         return
@@ -113,8 +114,8 @@ def check_path(path: str, dataset: Mapping) -> None:
         state = 'is an empty folder'
     else:
         return
-    source = SOURCES.get(dataset.get('type'))
-    fixes = [source, ELSEWHERE, DEMO] if source else [ELSEWHERE]
+    sources = [how for root, how in SOURCES.items() if path.startswith(root)]
+    fixes = [*sources, ELSEWHERE, DEMO] if sources else [ELSEWHERE]
     raise UsageError(
         f'{path} {state} (looked for in {os.getcwd()}); {"; ".join(fixes)}.'
     )

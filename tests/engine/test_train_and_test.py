@@ -133,6 +133,7 @@ def test_data_root_moves_every_path():
     [
         (COCO, 'data/coco/annotations/instances_train2017.json', 'cocodata'),
         (ADE, 'data/ade/ADEChallengeData2016/images/training', 'csail.mit'),
+        (RETINANET, 'data/shapes/coco/annotations/', 'pvt_mm draw-data'),
     ],
 )
 def test_missing_data(capsys, config, file, source):

@@ -217,7 +217,7 @@ def say(error: Exception, entry: Any) -> str:
         return f'{said}: {text}'
     wanted, more, _, found = parts.groups()
     wish = wanted.replace('int | float', 'float').split(' | ')
-    kind = f' ({TYPES[found]})' if found else ''
+    kind = f' ({TYPES[found]})' if found not in (None, 'null') else ''
     return (
         f'{said}{kind}, but {" or ".join(TYPES[name] for name in wish)}{more} '
         'is wanted'

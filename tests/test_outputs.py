@@ -1,4 +1,4 @@
-"""What every command that writes leaves on a disk with a fault.
+"""What remains of every command that writes to a disk with a fault.
 
 The table of docs/reliability.md is what these tests see.
 """
@@ -234,7 +234,7 @@ def line(name, row):
 @pytest.mark.slow
 @pytest.mark.skipif(not can_mount(), reason='no mounts of one process here')
 @pytest.mark.parametrize('name', COMMANDS)
-def test_what_a_command_leaves(name, inputs, tmp_path):
+def test_what_remains_of_a_command(name, inputs, tmp_path):
     row = observe(name, inputs, tmp_path)
     print(line(name, row))
     assert line(name, row) in PAGE.read_text().splitlines()

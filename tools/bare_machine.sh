@@ -29,6 +29,6 @@ inside() {
 inside apt-get update -qq
 # the list is split on purpose
 # shellcheck disable=SC2086
-inside apt-get install -qq -y --no-install-recommends $packages >/dev/null
+inside apt-get install -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends $packages >/dev/null
 inside make -C /pvt_mm setup
 inside make -C /pvt_mm doctor few-epochs

@@ -16,7 +16,7 @@ mkdir -p "$system/pvt_mm"
 git archive HEAD | tar -x -C "$system/pvt_mm"
 cp /etc/resolv.conf /etc/hosts "$system/etc"
 if [ -n "${PIP_CERT:-}" ]; then # of a network with certificates of its own
-    install -D "$PIP_CERT" "$system$PIP_CERT"
+    cp "$PIP_CERT" "$system/etc/pip.pem"
 fi
 trap 'umount "$system/proc" "$system/dev/shm"' EXIT
 mount -t proc proc "$system/proc"
@@ -24,11 +24,11 @@ mkdir -p "$system/dev/shm"
 mount -t tmpfs tmpfs "$system/dev/shm"
 inside() {
     chroot "$system" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
-        DEBIAN_FRONTEND=noninteractive ${PIP_CERT:+"PIP_CERT=$PIP_CERT"} "$@"
+        DEBIAN_FRONTEND=noninteractive ${PIP_CERT:+PIP_CERT=/etc/pip.pem} "$@"
 }
 inside apt-get update -qq
 # the list is split on purpose
 # shellcheck disable=SC2086
-inside apt-get install -qq -y --no-install-recommends $packages >/dev/null
+inside apt-get install -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends $packages >/dev/null
 inside make -C /pvt_mm setup
 inside make -C /pvt_mm doctor few-epochs

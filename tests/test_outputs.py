@@ -248,4 +248,6 @@ def test_every_command_that_writes_has_a_row(command, monkeypatch):
     with redirect_stdout(text), pytest.raises(SystemExit):
         cli.start(command)
     writes = any(f'  {option} ' in text.getvalue() for option in WRITES)
-    assert writes == any(c.split()[0] == command for c in COMMANDS)
+    assert writes == any(
+        words.split()[0] == command for words in COMMANDS.values()
+    )

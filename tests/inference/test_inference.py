@@ -299,6 +299,17 @@ def test_a_stopped_video_leaves_no_half_of_one(
     assert {p.name for p in out.iterdir()} == {'images.json', 'results.json'}
 
 
+def test_pictures_of_an_earlier_run_are_counted(
+    models, drawn, tmp_path, capsys
+):
+    images = sorted((drawn / 'coco/val2017').iterdir())
+    for source, said in ((images[0].parent, ''), (images[0], '3 more files')):
+        argv = [*models['det'], source, '--out', tmp_path]
+        status, out, _ = say(capsys, *argv)
+        assert status == 0
+        assert ('more files' in out) == bool(said) and said in out
+
+
 def test_the_function_yields_results(models, drawn):
     image = next((drawn / 'coco/val2017').iterdir())
     (result,) = infer(*models['det'], image, score=0.5, device='cpu')

@@ -4,20 +4,14 @@ Importing this package registers ``PVT``, ``PVTv2``, ``MPViT`` and a
 classifier with its preprocessors in mmengine's root registry, ``pvt://``
 addresses of weights in its checkpoint loader, and tells torch which plain
 classes mmengine writes into its checkpoints. That is all that
-``custom_imports = dict(imports=['pvt_mm'])`` needs. It also sets OpenCV's
-limit of pixels where the user has set none.
+``custom_imports = dict(imports=['pvt_mm'])`` needs.
 """
 
-import os
 import re
 import sys
 from typing import Any
 
 __version__ = '0.2.0'
-
-# OpenCV, which reads it when it is first imported, refuses larger images by
-# their header: a file of some kB could take all memory.
-os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', '200000000')
 
 # The doctor must run where importing anything else fails, or even crashes.
 if not re.search(r'\bpvt_mm[. ]doctor\b', ' '.join(sys.orig_argv)):

@@ -110,7 +110,9 @@ def run(command: Callable[[], object]) -> int:
     logging.setLogRecordFactory(Record)
     try:
         from .checkpoints.atomic import write_all_whole
+        from .compat import limit_pixels
 
+        limit_pixels()
         write_all_whole()
         command()
         sys.stdout.flush()

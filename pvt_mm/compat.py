@@ -6,11 +6,14 @@ upstream thread; it imports inside, so that the layers need torch alone. A
 patch is a context manager, or its docstring says why it cannot be one.
 """
 
+import os
 import signal
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from io import BytesIO
 from typing import Any
 
 # Private methods and attributes of base classes that a subclass of ours
@@ -41,6 +44,10 @@ OVERRIDES = {
 # keep the data sets that they wrap; a part of one (indices=...) has no public
 # name for it.
 INNER_DATASETS = ('datasets', 'dataset', '_dataset')
+# Environment variable of OpenCV: the most pixels of an image; and its value
+# in our commands where the user gives none.
+PIXELS = 'OPENCV_IO_MAX_IMAGE_PIXELS'
+MOST = 200_000_000
 
 
 def config_dict(cfg: Any) -> Any:
@@ -110,6 +117,31 @@ def coco_parser(parse: Callable[[str], Any]) -> Iterator[None]:
         yield
     finally:
         coco.json, coco.COCO.getCatIds = theirs, find
+
+
+def limit_pixels() -> None:
+    """Let OpenCV and Pillow refuse too large images by their header.
+
+    For the whole process, because mmcv decodes them. OpenCV 5 reads the
+    environment variable PIXELS when it is first imported only, and allows a
+    billion without; Pillow 12 refuses twice the number of its limit.
+    """
+    import cv2
+    from PIL import Image
+
+    given = os.environ.get(PIXELS, '')
+    Image.MAX_IMAGE_PIXELS = int(given if given.isdigit() else MOST) // 2
+    warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+    theirs = cv2.imdecode
+    if theirs.__module__ == __name__:
+        return
+
+    def imdecode(content: Any, *args: Any, **kwargs: Any) -> Any:
+        with suppress(OSError, ValueError, SyntaxError):  # of no image
+            Image.open(BytesIO(content)).close()
+        return theirs(content, *args, **kwargs)
+
+    cv2.imdecode = imdecode
 
 
 def is_resuming(runner: Any) -> bool:

@@ -6,7 +6,6 @@ Inherited config files are looked up once.
 import os
 
 os.environ['OMP_NUM_THREADS'] = '1'  # read when torch is first imported
-os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'] = '200000000'  # when cv2 is
 
 from functools import cache  # noqa: E402
 

@@ -14,6 +14,8 @@ import mmcv
 from mmengine.fileio import get
 from PIL import Image
 
+from ...compat import PIXELS
+
 ORIENTATION = 0x112  # the EXIF tag
 UNREADABLE = (  # what Pillow raises
     OSError,
@@ -22,10 +24,6 @@ UNREADABLE = (  # what Pillow raises
     Image.DecompressionBombError,
 )
 NO_IMAGE = 'is no image, or is cut short'
-LIMIT = 'OPENCV_IO_MAX_IMAGE_PIXELS'
-if os.environ.get(LIMIT, '').isdigit():
-    # Pillow warns of more, and refuses twice as many
-    Image.MAX_IMAGE_PIXELS = int(os.environ[LIMIT]) // 2
 
 
 def problem(path: str) -> str | None:
@@ -38,13 +36,10 @@ def problem(path: str) -> str | None:
         return 'is empty'
     try:
         image = mmcv.imfrombytes(content, flag='unchanged')
-    except cv2.error as error:
-        if 'MAX_IMAGE_PIXELS' not in str(error):
-            return NO_IMAGE
-        return (
-            f'has more than {os.environ.get(LIMIT)} pixels, which the '
-            f'environment variable {LIMIT} allows'
-        )
+    except cv2.error:
+        return NO_IMAGE
+    except Image.DecompressionBombError:
+        return f'has too many pixels: {PIXELS} in the environment allows more'
     return NO_IMAGE if image is None else None
 
 

@@ -12,8 +12,11 @@ from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
+import cv2
+import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import FlexibleRunner, Runner
 from torch import distributed
 
@@ -23,6 +26,7 @@ from pvt_mm.config.cfg_options import merge_options
 from pvt_mm.config.loading import load_config
 from pvt_mm.datasets.synthetic import draw_ade20k, draw_coco
 from pvt_mm.engine import train as training
+from pvt_mm.reproduction.results import Row
 
 RETINANET = 'configs/retinanet_pvt_v2_b0_shapes.py'
 SEGMENTOR = 'configs/semantic_fpn_pvt_v2_b0_shapes.py'
@@ -76,6 +80,38 @@ def write(cfg, path):
 
 class Made(Exception):
     """A config is complete."""
+
+
+def draw_with_models(root):
+    """Drawn data, and what commands read beside it -> the folder.
+
+    Configs and weights of a detector and a segmentor, for runs in the folder
+    (det.py, det.pth, seg.py, seg.pth), predicted label maps and a table of
+    results.
+    """
+    draw(root)
+    for name, config, part in (
+        ('det', RETINANET, 'coco'),
+        ('seg', SEGMENTOR, 'ade20k'),
+    ):
+        cfg = small(load(config), '.', part)
+        cfg.train_cfg.update(max_epochs=1, val_interval=1)
+        for mode in ('train', 'val', 'test'):
+            cfg[f'{mode}_dataloader'].update(
+                num_workers=0, persistent_workers=False
+            )
+        write(cfg, root / f'{name}.py')
+        init_default_scope(cfg.default_scope)
+        model = MODELS.build(cfg.model)
+        torch.save(model.state_dict(), root / f'{name}.pth')
+    (root / 'maps').mkdir()
+    for file in (root / 'ade20k/annotations/validation').iterdir():
+        labels = np.maximum(cv2.imread(str(file), cv2.IMREAD_UNCHANGED), 1)
+        cv2.imwrite(str(root / 'maps' / file.name), labels)
+    rows = [','.join(Row._fields)]
+    rows += ['retinanet_pvt_v2_b0_shapes,official,box_AP=1.0,,,,,,test,,']
+    (root / 'published.csv').write_text('\n'.join(rows))
+    return root
 
 
 def run_config(argv):

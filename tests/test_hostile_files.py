@@ -19,8 +19,7 @@ import numpy as np
 import pytest
 import torch
 from hostile_images import png
-from mmengine.registry import MODELS, init_default_scope
-from small_runs import RETINANET, SEGMENTOR, draw, load, small, write
+from small_runs import draw_with_models
 from weight_files import Evil, rezipped, saved
 
 from pvt_mm import cli
@@ -196,37 +195,13 @@ CELLS = [
 @pytest.fixture(scope='module')
 def inputs(tmp_path_factory):
     """What the commands read beside the hostile file."""
-    folder = draw(tmp_path_factory.mktemp('inputs'))
-    for name, config, part in (
-        ('det', RETINANET, 'coco'),
-        ('seg', SEGMENTOR, 'ade20k'),
-    ):
-        cfg = small(load(config), '.', part)
-        cfg.train_cfg.update(max_epochs=1, val_interval=1)
-        for mode in ('train', 'val', 'test'):
-            cfg[f'{mode}_dataloader'].update(
-                num_workers=0, persistent_workers=False
-            )
-        write(cfg, folder / f'{name}.py')
-        init_default_scope(cfg.default_scope)
-        model = MODELS.build(cfg.model)
-        torch.save(model.state_dict(), folder / f'{name}.pth')
+    folder = draw_with_models(tmp_path_factory.mktemp('inputs'))
     (folder / 'images').mkdir()
     image = np.full((64, 64, 3), 90, np.uint8)
     cv2.imwrite(str(folder / 'images/a.png'), image)
-    (folder / 'maps').mkdir()
-    for file in (folder / 'ade20k/annotations/validation').iterdir():
-        labels = np.maximum(cv2.imread(str(file), cv2.IMREAD_UNCHANGED), 1)
-        cv2.imwrite(str(folder / 'maps' / file.name), labels)
     (folder / 'log.json').write_text(
         '{"iter": 1, "loss": 1, "coco/bbox_mAP": 0.3}'
     )
-    rows = [
-        'name,kind,metrics,params,gflops,input,weights,log,source,'
-        'no_config,note'
-    ]
-    rows += ['retinanet_pvt_v2_b0_shapes,official,box_AP=1.0,,,,,,test,,']
-    (folder / 'published.csv').write_text('\n'.join(rows))
     return folder
 
 

@@ -16,11 +16,9 @@ import numpy as np
 import pytest
 import torch
 from disks import can_mount, files, start
-from mmengine.registry import MODELS, init_default_scope
-from small_runs import RETINANET, SEGMENTOR, draw, load, outcome, small, write
+from small_runs import draw_with_models, outcome
 
 from pvt_mm import cli
-from pvt_mm.reproduction.results import Row
 
 PAGE = Path(__file__).parents[1] / 'docs/reliability.md'
 # What is run, in words of the table -> its command line; {out} is what it
@@ -59,25 +57,15 @@ WRITES = ('--out', '--work-dir', '--show-dir', '--picture', 'target')
 @pytest.fixture(scope='module')
 def inputs(tmp_path_factory):
     """What the commands read."""
-    folder = draw(tmp_path_factory.mktemp('inputs'))
-    for name, config, part in (
-        ('det', RETINANET, 'coco'),
-        ('seg', SEGMENTOR, 'ade20k'),
-    ):
-        cfg = small(load(config), folder, part)
-        cfg.train_cfg.update(max_epochs=1, val_interval=1)
-        cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
-        for mode in ('val', 'test'):
-            cfg[f'{mode}_dataloader'].update(
-                num_workers=0, persistent_workers=False
-            )
-        write(cfg, folder / f'{name}.py')
-        init_default_scope(cfg.default_scope)
-        model = MODELS.build(cfg.model)
-        torch.save(model.state_dict(), folder / f'{name}.pth')
-        if name == 'det':
-            state = model.backbone.state_dict()
-            torch.save(state, folder / 'backbone.pth')
+    folder = draw_with_models(tmp_path_factory.mktemp('inputs'))
+    whole = torch.load(folder / 'det.pth')
+    mark = 'backbone.'
+    backbone = {
+        key.removeprefix(mark): value
+        for key, value in whole.items()
+        if key.startswith(mark)
+    }
+    torch.save(backbone, folder / 'backbone.pth')
     image = np.full((64, 64, 3), 90, np.uint8)
     cv2.imwrite(str(folder / 'x.png'), image)
     code = cv2.VideoWriter_fourcc(*'mp4v')
@@ -88,14 +76,6 @@ def inputs(tmp_path_factory):
     lines = [{'loss': 1 / n, 'lr': 0.1, 'iter': n} for n in range(1, 9)]
     text = '\n'.join(map(json.dumps, lines))
     (folder / 'scalars.json').write_text(text)
-    maps = folder / 'ade20k/annotations/validation'
-    (folder / 'maps').mkdir()
-    for file in maps.iterdir():
-        labels = np.maximum(cv2.imread(str(file), cv2.IMREAD_UNCHANGED), 1)
-        cv2.imwrite(str(folder / 'maps' / file.name), labels)
-    rows = [','.join(Row._fields)]
-    rows += ['retinanet_pvt_v2_b0_shapes,official,box_AP=1.0,,,,,,test,,']
-    (folder / 'published.csv').write_text('\n'.join(rows))
     return folder
 
 

@@ -49,7 +49,7 @@ def checkout(tmp_path_factory):
 
 def run(checkout, script):
     """A process group that runs lines of bash, without other variables."""
-    keep = ('HOME', 'PATH', 'LANG', 'TMPDIR')
+    keep = ('HOME', 'PATH', 'LANG', 'TMPDIR', 'OMP_NUM_THREADS')
     return subprocess.Popen(
         ['bash', '-euo', 'pipefail', '-c', script],
         env={k: v for k, v in os.environ.items() if k in keep},

@@ -25,14 +25,15 @@ def forward(model: nn.Module, image: Tensor) -> None:
 
 
 def two_stage(model: nn.Module, image: Tensor) -> None:
-    """Mask R-CNN and Cascade Mask R-CNN."""
+    """Faster R-CNN and Cascade R-CNN, with or without masks."""
     maps = model.extract_feat(image)
     model.rpn_head(maps)
     channels = maps[0].shape[1]
     for head in heads(model.roi_head.bbox_head):
         head(image.new_empty(BOXES, channels, BOX, BOX))
-    for head in heads(model.roi_head.mask_head):
-        head(image.new_empty(MASKS, channels, MASK, MASK))
+    if model.roi_head.with_mask:
+        for head in heads(model.roi_head.mask_head):
+            head(image.new_empty(MASKS, channels, MASK, MASK))
 
 
 def sparse_rcnn(model: nn.Module, image: Tensor) -> None:

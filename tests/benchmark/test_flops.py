@@ -21,7 +21,7 @@ from small_runs import load
 from torch.utils.flop_counter import FlopCounterMode
 
 from pvt_mm.benchmark import flops_cli as cli
-from pvt_mm.benchmark.flops import FORMULAS, Count, count
+from pvt_mm.benchmark.flops import FORMULAS, Count, build, count
 from pvt_mm.config.loading import load_config
 from pvt_mm.config.paths import HOME, list_configs
 from pvt_mm.errors import UsageError
@@ -169,3 +169,15 @@ model = dict(
     semi.write_text("model = dict(type='X')")
     with pytest.raises(UsageError, match='semi.py: model has no backbone'):
         cli.main([str(semi)])
+
+
+def test_a_detector_without_masks_has_less_to_count():
+    cfg = load('configs/mask_rcnn_pvt_v2_b0_coco.py')
+    both = count(cfg, (64, 96))
+    head = sum(
+        p.numel() for p in build(cfg, 'meta').roi_head.mask_head.parameters()
+    )
+    cfg.model.roi_head.update(mask_head=None, mask_roi_extractor=None)
+    boxes = count(cfg, (64, 96))
+    assert boxes.params == pytest.approx(both.params - head / 1e6)
+    assert boxes.true < both.true

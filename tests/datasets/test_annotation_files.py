@@ -138,7 +138,7 @@ FILES = {
         r'images\[3\]: it is \[1\] \(a list\)',
     ),
     'image null': (
-        *(append('images', None), BOTH, 'error', r'it is null \(null\)'),
+        *(append('images', None), BOTH, 'error', 'it is null, but'),
     ),
     'height a text': (
         *(image(height='48'), BOTH, 'error', r'height is "48" \(a text\)'),

@@ -14,13 +14,19 @@ from commands import ROOT
 from mmengine.registry import MODELS, init_default_scope
 from small_runs import RETINANET, TINY, WIDTHS, free_port, load, write
 
-pytest.importorskip('gradio', reason='make demo, which installs gradio')
-pytest.importorskip('selenium', reason='pip install selenium')
-from selenium import webdriver  # noqa: E402
-from selenium.common import exceptions  # noqa: E402
+try:
+    import gradio  # noqa: F401
+    from selenium import webdriver
+    from selenium.common import exceptions
+except ImportError:
+    webdriver = None
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.skipif(
+        not webdriver,
+        reason='make demo, which installs gradio; pip install selenium',
+    ),
     pytest.mark.skipif(
         not (shutil.which('chromium') and shutil.which('chromedriver')),
         reason='apt-get install chromium chromium-driver',

@@ -4,6 +4,7 @@ import io
 import json
 import re
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import golden
 import onnx
@@ -365,12 +366,15 @@ def test_an_old_torch_is_one_sentence(suffix, tmp_path, monkeypatch):
         cli.main(['pvt_tiny', '--out', str(tmp_path / f'x.{suffix}')])
 
 
-def test_a_folder_that_takes_nothing_is_one_sentence(tmp_path, monkeypatch):
-    def refuse(**_):
+def test_a_folder_that_takes_nothing_is_seen_before_the_export(
+    tmp_path, monkeypatch
+):
+    def refuse(*_):
         raise OSError(30, 'Read-only file system')
 
-    monkeypatch.setattr(cli.tempfile, 'TemporaryFile', refuse)
-    with pytest.raises(UsageError, match='Read-only file system.*another'):
+    monkeypatch.setattr(Path, 'write_bytes', refuse)
+    monkeypatch.setattr(cli, 'load_target', None)
+    with pytest.raises(OSError, match='Read-only file system'):
         cli.main(['pvt_tiny', '--out', str(tmp_path / 'x.onnx')])
 
 

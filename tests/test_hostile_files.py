@@ -13,6 +13,7 @@ import shutil
 import struct
 import sys
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from weight_files import Evil, rezipped, saved
 
 from pvt_mm import cli
 
+PAGE = Path(__file__).parents[1] / 'docs/reliability.md'
 DEEP = 2_000_000
 TITLE = '\x1b]0;title\x07\nerror: all is well'
 CONTROL = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f]')
@@ -240,6 +242,18 @@ def put(place, kind, reader, content):
     if words[-1] == 'out/verdicts.csv':
         words[-1] = 'out'
     return words
+
+
+def row(kind):
+    """The row of a kind in docs/reliability.md."""
+    commands = dict.fromkeys(reader.split()[0] for reader in READERS[kind])
+    shown = ', '.join(f'`{command}`' for command in commands)
+    return f'| {kind} | {len(FILES[kind])} | {shown} |'
+
+
+@pytest.mark.parametrize('kind', FILES)
+def test_every_kind_of_file_has_a_row(kind):
+    assert row(kind) in PAGE.read_text().splitlines()
 
 
 @pytest.mark.slow

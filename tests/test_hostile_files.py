@@ -51,6 +51,14 @@ def scripted():
     return file.getvalue()
 
 
+def zipped(name):
+    """An archive of one entry."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, 'w') as archive:
+        archive.writestr(name, b'3')
+    return file.getvalue()
+
+
 def packed():
     """An archive that would unpack to a thousand times its size."""
     file = io.BytesIO()
@@ -80,6 +88,30 @@ FILES = {
         'numbers': saved(3),
         'NaN': saved({'stages.0.x': torch.full((2,), float('nan'))}),
         'cut': saved({'a': torch.ones(999)})[:1000],
+        'old format, cut': saved(
+            {'a': torch.ones(999)}, _use_new_zipfile_serialization=False
+        )[:1000],
+        'pickle that asks for memory': (
+            b'cbuiltins\nbytearray\n(I1000000000000\ntR.'
+        ),
+        'archive that asks for memory': rezipped(
+            b'cbuiltins\nbytearray\n(I1000000000000\ntR.'
+        ),
+        'deep pickle': b'\x80\x04' + b']' * DEEP + b'a' * (DEEP - 1) + b'.',
+        'pickle that never stops': b'\x80\x04' + b'N' * 9999,
+        'archive without a pickle': zipped('archive/version'),
+        'archive with a path out of it': zipped('../../data.pkl'),
+        'function': saved({'a': print}),
+        'nothing': saved(None),
+        'no tensors': saved({}),
+        'list': saved([torch.ones(2)]),
+        'texts': saved({'a': 'x', 'b': 'y'}),
+        'keys that are numbers': saved({1: torch.ones(2)}),
+        'whole numbers': saved({'stages.0.x': torch.ones(2).long()}),
+        'complex numbers': saved({'a': torch.ones(2, dtype=torch.cfloat)}),
+        'sparse': saved({'a': torch.eye(3).to_sparse()}),
+        'key of a megabyte': saved({'x' * 10**6: torch.ones(2)}),
+        'one number as a billion': saved({'a': torch.ones(1).expand(10**9)}),
     },
     'annotations': ANY
     | {

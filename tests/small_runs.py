@@ -82,6 +82,20 @@ class Made(Exception):
     """A config is complete."""
 
 
+def write_detector(folder):
+    """A detector that finds something everywhere: det.py, det.pth."""
+    cfg = load(RETINANET)
+    cfg.model.backbone.arch = TINY
+    cfg.model.neck.in_channels = WIDTHS
+    write(cfg, folder / 'det.py')
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    torch.nn.init.constant_(model.bbox_head.retina_cls.bias, 1.0)
+    torch.save(model.state_dict(), folder / 'det.pth')
+    return folder
+
+
 def draw_with_models(root):
     """Drawn data, and what commands read beside it -> the folder.
 

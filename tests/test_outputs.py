@@ -213,7 +213,10 @@ def line(name, row):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not can_mount(), reason='no mounts of one process here')
+@pytest.mark.skipif(
+    not can_mount(),
+    reason='needs root, or user namespaces, for mounts of its own',
+)
 @pytest.mark.parametrize('name', COMMANDS)
 def test_what_remains_of_a_command(name, inputs, tmp_path):
     row = observe(name, inputs, tmp_path)

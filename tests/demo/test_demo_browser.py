@@ -9,10 +9,8 @@ import time
 import cv2
 import numpy as np
 import pytest
-import torch
 from commands import ROOT
-from mmengine.registry import MODELS, init_default_scope
-from small_runs import RETINANET, TINY, WIDTHS, free_port, load, write
+from small_runs import RETINANET, free_port, load, write_detector
 
 try:
     import gradio  # noqa: F401
@@ -37,16 +35,7 @@ pytestmark = [
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     """A detector that finds something everywhere, an image, a broken one."""
-    folder = tmp_path_factory.mktemp('demo')
-    cfg = load(RETINANET)
-    cfg.model.backbone.arch = TINY
-    cfg.model.neck.in_channels = WIDTHS
-    write(cfg, folder / 'det.py')
-    init_default_scope('mmdet')
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
-    torch.nn.init.constant_(model.bbox_head.retina_cls.bias, 1.0)
-    torch.save(model.state_dict(), folder / 'det.pth')
+    folder = write_detector(tmp_path_factory.mktemp('demo'))
     cv2.imwrite(str(folder / 'image.png'), np.zeros((320, 480, 3), np.uint8))
     (folder / 'broken.png').write_text('no image')
     return folder

@@ -10,9 +10,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-import torch
-from mmengine.registry import MODELS, init_default_scope
-from small_runs import RETINANET, TINY, WIDTHS, free_port, load, write
+from small_runs import free_port, write_detector
 
 try:
     import gradio  # noqa: F401
@@ -96,14 +94,7 @@ def image(height, width):
 @pytest.fixture(scope='module')
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp('demo')
-    cfg = load(RETINANET)
-    cfg.model.backbone.arch = TINY
-    cfg.model.neck.in_channels = WIDTHS
-    write(cfg, folder / 'det.py')
-    init_default_scope('mmdet')
-    state = MODELS.build(cfg.model).state_dict()
-    torch.save(state, folder / 'det.pth')
-    return folder
+    return write_detector(folder)
 
 
 @pytest.fixture
@@ -138,17 +129,15 @@ def test_an_image_is_shown_and_nothing_of_it_stays(page):
     ids=['empty', 'text', 'cut', 'pixels', 'thin'],
 )
 def test_what_cannot_be_shown_is_a_sentence_on_the_page(page, content, said):
-    start = time.monotonic()
     kind, data = page.show(content)
     if said != 'the uploaded image: ' or kind == 'error':
         assert kind == 'error'
         assert said in data['error']
-    assert time.monotonic() - start < 10
     assert 'Traceback' not in page.said()
 
 
 def test_large_uploads_are_refused(page):
-    answer = page.upload(bytes(30 << 20))
+    answer = page.upload(bytes(200 << 20))
     assert answer.status_code == 413
     assert 'Traceback' not in page.said()
     files = [p for p in page.uploads.rglob('*') if p.is_file()]

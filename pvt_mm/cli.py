@@ -87,7 +87,7 @@ def start(name: str) -> int:
         return load(name)()
 
     def command() -> None:
-        from .models.layers.mlp import keep_freed_memory
+        from .models.layers.cpu import keep_freed_memory
 
         keep_freed_memory()
         load(name)()

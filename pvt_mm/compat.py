@@ -290,24 +290,10 @@ def fsdp_strategy() -> type:
     return FSDPStrategy
 
 
-def onednn_linear() -> Any:
-    """oneDNN's x @ weight.T + bias; None in a torch without it.
-
-    torch 2.6 to 2.13: torch.compile calls this operator, and no public
-    function does.
-    """
-    import torch
-
-    if not torch.backends.mkldnn.is_available():
-        return None
-    return getattr(torch.ops.mkldnn, '_linear_pointwise', None)
-
-
 def in_functorch_transform() -> bool:
     """Whether code runs inside torch.func (vmap, grad).
 
-    There custom autograd Functions and checkpoints fail; torch 2.6 to 2.13
-    has no public test for it.
+    There checkpoints fail; torch 2.6 to 2.13 has no public test for it.
     """
     import torch
 

@@ -169,7 +169,7 @@ TOOLS = sorted((ROOT.parent / 'tools').rglob('*.py'))
 # Files that are not part of the package -> private names that they need.
 ALLOWED = {
     'tools/baselines/shares.py': {  # torch's profiler reports them by name
-        *('_linear_pointwise', '_slow_conv', '_softmax'),
+        *('_slow_conv', '_softmax'),
         '_scaled_dot_product',
         '_scaled_dot_product_flash_attention_for_cpu',
     },

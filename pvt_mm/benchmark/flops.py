@@ -25,7 +25,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..models.layers import ReducedAttention
-from ..models.layers.linear import PRODUCT
 from .forward import forward
 
 # Height and width that published counts are for, by the name of the config.
@@ -40,17 +39,6 @@ SIZES = (
     (r'\w+', (800, 1280)),
 )
 NORMS = nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm | nn.GroupNorm
-
-
-def linear_flops(
-    x_shape, weight_shape, *args, out_shape=None, **kwargs
-) -> int:
-    """(..., K), (N, K) -> operations of oneDNN's product."""
-    return 2 * torch.Size(x_shape).numel() * weight_shape[0]
-
-
-# Operators that torch's FlopCounterMode does not know.
-FORMULAS = {PRODUCT: linear_flops} if PRODUCT is not None else {}
 
 
 class Count(NamedTuple):
@@ -104,7 +92,7 @@ def count_run(
     """
     with (
         tally(model) as extra,
-        FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter,
+        FlopCounterMode(display=False) as counter,
         sdpa_kernel(SDPBackend.MATH),
         torch.no_grad(),
     ):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..models.layers.linear import linear
+from ..models.layers import cpu
 from .measure import finish, interleave
 
 LIBRARIES = ('torch', 'timm', 'transformers', 'mmdet', 'mmcv', 'mmengine')
@@ -25,6 +25,8 @@ def describe(device: str) -> dict[str, str]:
     }
     if device == 'cuda':
         facts['GPU'] = torch.cuda.get_device_name()
+    else:
+        facts['layers'] = f'{cpu.processor_kind()}, {cpu.choice()}'
     facts['product limit'] = f'{product_rate(device):.0f} GFLOP/s'
     facts['memory limit'] = f'{copy_rate(device):.1f} GB/s'
     for name in LIBRARIES:
@@ -36,19 +38,25 @@ def describe(device: str) -> dict[str, str]:
 
 
 def processor() -> str:
-    """The name of the processor."""
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (x.split(':')[1].strip() for x in lines if 'model name' in x)
-    return next(names, platform.machine())
+    """Name, family and model of the processor, and its vector instructions.
+
+    Virtual machines shorten the name, so it alone may be that of many.
+    """
+    name = platform.processor() or platform.machine()
+    path = Path('/proc/cpuinfo')
+    if path.exists():
+        pairs = (x.split(':', 1) for x in path.read_text().splitlines() if x)
+        found = {key.strip(): value.strip() for key, value in pairs}
+        name = found.get('model name', name)
+        if 'cpu family' in found:
+            name += f' (family {found["cpu family"]}, model {found["model"]})'
+    return f'{name}, {torch.backends.cpu.get_cpu_capability()}'
 
 
 def product_rate(device: str, side: int = 2048) -> float:
     """GFLOP/s of a float32 product of two squares, the best of some."""
     a, b = torch.randn(2, side, side, device=device)
-    return 2 * side**3 / 1e9 / best(partial(linear, a, b, None), device)
+    return 2 * side**3 / 1e9 / best(partial(cpu.linear, a, b, None), device)
 
 
 def copy_rate(device: str, size: int = 2**26) -> float:

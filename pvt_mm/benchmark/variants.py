@@ -13,9 +13,11 @@ from ..config.paths import checkout
 from ..errors import UsageError
 from ..models.backbones import build_backbone
 from ..models.backbones.fuse_conv_bn import fuse_for_inference
+from ..models.layers import cpu
 
 LIMIT = 1e-4  # largest difference of two maps, relative to the largest value
 OURS = 'ours'
+UNOPTIMIZED = 'ours unoptimized'
 Builder = Callable[[str, nn.Module], nn.Module]
 
 
@@ -24,6 +26,22 @@ def compiled(name: str, ours: nn.Module) -> nn.Module:
     model = deepcopy(ours)
     model.compile(backend=inductor_backend, fullgraph=True, dynamic=True)
     return model
+
+
+class Unoptimized(nn.Module):
+    """A backbone of ours without what makes it fast on the CPU.
+
+    That is nn.Linear's products and no bands, whatever the processor.
+    """
+
+    def __init__(self, ours: nn.Module) -> None:
+        super().__init__()
+        self.ours = ours
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) -> maps (B, C, H/s, W/s)"""
+        with cpu.as_on('plain'):
+            return self.ours(image)
 
 
 def checkpointed(name: str, ours: nn.Module) -> nn.Module:
@@ -36,6 +54,7 @@ def checkpointed(name: str, ours: nn.Module) -> nn.Module:
 # Name -> builder: (name of a backbone, our backbone) -> model.
 VARIANTS: dict[str, Builder] = {
     OURS: lambda name, ours: ours,
+    UNOPTIMIZED: lambda name, ours: Unoptimized(ours),
     'ours with_cp': checkpointed,
     'ours compiled': compiled,
     'ours fused': lambda name, ours: fuse_for_inference(ours),

@@ -1,7 +1,6 @@
-"""The official numbers with every fast path on, off, and at its extremes.
+"""The official numbers with what each processor uses, and at its extremes.
 
-In float64 bands are the only fast path on the CPU; in float32 products by
-oneDNN are another.
+In float64 that is bands only, in float32 products by oneDNN too.
 """
 
 import golden
@@ -10,7 +9,7 @@ import pytest
 import torch
 
 from pvt_mm.models.backbones.fuse_conv_bn import fuse_for_inference
-from pvt_mm.models.layers import linear, mlp
+from pvt_mm.models.layers import cpu
 
 VARIANTS = ('pvt_tiny', 'pvt_v2_b0', 'pvt_v2_b2_li', 'mpvit_tiny')
 CASE, SHAPE = '1x3x64x64', (1, 3, 64, 64)
@@ -19,8 +18,9 @@ BANDS = {'one row': 1, 'whole': 2**40}
 
 @pytest.fixture(params=BANDS)
 def bands(request, monkeypatch):
-    """Bytes of hidden features at a time."""
-    monkeypatch.setattr(mlp, 'BAND', BANDS[request.param])
+    """Bytes of hidden features at a time; oneDNN for any tokens."""
+    monkeypatch.setattr(cpu, 'TOKENS', 1)
+    monkeypatch.setattr(cpu, 'BAND', BANDS[request.param])
 
 
 def error(maps, variant):
@@ -32,9 +32,16 @@ def error(maps, variant):
     )
 
 
+@pytest.fixture(params=cpu.CHOICES)
+def processor(request):
+    """Each kind of processor."""
+    with cpu.as_on(request.param):
+        yield request.param
+
+
 @pytest.mark.parametrize('fuse', [False, True])
 @pytest.mark.parametrize('variant', VARIANTS)
-def test_float64(variant, fuse, bands):
+def test_float64(variant, fuse, bands, processor):
     model = golden.fill(golden.build(variant)).double().eval()
     model = fuse_for_inference(model) if fuse else model
     with torch.no_grad():
@@ -45,14 +52,13 @@ def test_float64(variant, fuse, bands):
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize('wanted', [False, True])
 @pytest.mark.parametrize('variant', VARIANTS)
-def test_float32(variant, wanted, bands, monkeypatch):
-    monkeypatch.setattr(linear, 'WANTED', wanted)
+def test_float32(variant, bands, processor):
     model = golden.fill(golden.build(variant)).eval()
     x = torch.ones(2, 2)
     with torch.no_grad():
-        used = linear.use_onednn(x, x)
+        used = cpu.use_onednn(x, x)
         maps = model(golden.image(SHAPE))
-    assert used is (wanted and linear.PRODUCT is not None)
+    wanted = processor in ('amd_avx512', 'intel_avx512')
+    assert used is wanted
     assert error(maps, variant) < 1e-4

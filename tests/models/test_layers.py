@@ -7,17 +7,15 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from pvt_mm.errors import UsageError
 from pvt_mm.models.layers import (
     ConvMlp,
     DropPath,
-    LastLinear,
     PatchEmbed,
     PooledReduction,
     ReducedAttention,
+    cpu,
     drop_path_rates,
-    linear,
-    mlp,
-    recomputed,
     strided_reduction,
     to_map,
     to_tokens,
@@ -125,10 +123,13 @@ def test_convolutions_keep_channels_last(batch):
     assert to_tokens(y).data_ptr() == y.data_ptr()
 
 
-@pytest.fixture
-def bands(monkeypatch):
-    """Three rows at a time of the map in mlp_case."""
-    monkeypatch.setattr(mlp, 'BAND', 2 * 3 * 9 * 16 * 8)
+@pytest.fixture(params=['rows', 'images'])
+def bands(request, monkeypatch):
+    """In mlp_case three rows at a time, or one image, on every processor."""
+    size = 3 * 9 * 16 * 8 if request.param == 'rows' else 10 * 9 * 16 * 8
+    monkeypatch.setattr(cpu, 'BAND', size)
+    with cpu.as_on('amd'):
+        yield request.param
 
 
 def mlp_case():
@@ -149,14 +150,29 @@ def grads(layer, x, size, uses=1):
     return [y, x.grad, *(p.grad.clone() for p in layer.parameters())]
 
 
+def heights(layer):
+    """A list that grows by the rows of each band that is computed."""
+    calls, band = [], layer.band
+
+    def counted(x, *args):
+        calls.append(x.shape[1])
+        return band(x, *args)
+
+    layer.band = counted
+    return calls
+
+
 @pytest.mark.parametrize('uses', [1, 2])
-def test_bands_equal_the_whole(bands, monkeypatch, uses):
+def test_bands_equal_the_whole(bands, uses):
     layer, x, size = mlp_case()
-    assert layer.band_height(x, size) == 3
+    calls = heights(layer)
     banded = grads(layer, x, size, uses)
-    monkeypatch.setattr(mlp, 'BAND', 1 << 30)
-    assert layer.band_height(x, size) is None
-    whole = grads(layer, x, size, uses)
+    some = [4, 5, 5, 2] if bands == 'rows' else [10]  # with one of halo
+    assert calls[: 2 * len(some)] == 2 * some
+    calls.clear()
+    with cpu.as_on('plain'):
+        whole = grads(layer, x, size, uses)
+    assert calls == uses * [10]
     for a, b in zip(banded, whole, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
@@ -215,56 +231,91 @@ def test_bands_under_torch_func(bands):
     torch.testing.assert_close(single[:, 0], expected)
 
 
-def test_product_of_a_single_token(monkeypatch):
-    monkeypatch.setattr(linear, 'WANTED', True)
-    layer = linear.Linear(3, 2)
-    x = torch.randn(4, 3)
-    for token, y in zip(x, layer(x), strict=True):
+def test_product_of_a_single_token():
+    layer = cpu.Linear(3, 2)
+    x = torch.randn(300, 3)
+    with cpu.as_on('amd_avx512'):
+        together = layer(x)
+    for token, y in zip(x, together, strict=True):
         torch.testing.assert_close(layer(token), y)
 
 
-def test_the_last_product_is_not_made_again(bands, monkeypatch):
-    made = []
-    product = linear.PRODUCT
-    monkeypatch.setattr(linear, 'WANTED', True)
-    monkeypatch.setattr(
-        linear, 'PRODUCT', lambda *args: made.append(1) or product(*args)
-    )
+def test_nothing_is_computed_three_times(bands):
+    """In a block that is checkpointed, and where with_cp is False."""
     layer, x, size = mlp_case()
-    layer.float()
-    x = x.float().requires_grad_()
-    assert layer.band_height(x, size) == 6  # two bands
-    y = layer(x, size)
-    assert len(made) == 2 * 2
-    y.sum().backward()
-    # each band: one of two forward products again, four of the backward pass
-    assert len(made) == 2 * (2 + 1 + 4)
+    x.requires_grad_()
+    calls = heights(layer)
+    layer(x, size).sum().backward()
+    number = 8 if bands == 'rows' else 2
+    assert len(calls) == 2 * number  # again in the backward pass
+    layer.recompute = False  # as with_cp sets it
+    calls.clear()
+    checkpoint(layer, x, size, use_reentrant=False).sum().backward()
+    assert calls == [10, 10]
 
 
-def test_recomputed_twice_through_one_graph():
+def test_nothing_is_recomputed_where_it_is_slower(bands):
+    layer, x, size = mlp_case()
+    calls = heights(layer)
+    with cpu.as_on('intel_avx512'):
+        grads(layer, x, size)
+        assert calls == [10]
+        with torch.no_grad():
+            layer(x, size)
+    assert len(calls) > 2  # bands in inference
+
+
+@pytest.mark.parametrize(('n', 'k', 'm'), [(256, 3, 2), (300, 2, 3)])
+def test_gradients_of_onednn_products(n, k, m):
     torch.manual_seed(0)
-    layer = LastLinear(3, 2)
-    x = torch.randn(5, 3, requires_grad=True)
-    y = recomputed(lambda x: layer(x.sin()), x).square().sum()
-    first = torch.autograd.grad(y, x, retain_graph=True)
-    second = torch.autograd.grad(y, x)
-    plain = torch.autograd.grad(layer(x.sin()).square().sum(), x)
-    torch.testing.assert_close(first, plain)
-    torch.testing.assert_close(second, plain)
+    layer, x = cpu.Linear(k, m), torch.randn(n, k, requires_grad=True)
 
+    def slopes():
+        loss = layer(x).square().sum()
+        return torch.autograd.grad(loss, [x, *layer.parameters()])
 
-def test_second_derivatives_through_what_is_recomputed():
-    torch.manual_seed(0)
-    layer = LastLinear(3, 2)
-    x = torch.randn(5, 3, requires_grad=True)
-
-    def curvature(call):
-        (slope,) = torch.autograd.grad(
-            call(x).square().sum(), x, create_graph=True
+    with cpu.as_on('amd_avx512'):
+        assert cpu.use_onednn(x, layer.weight)
+        fast = slopes()
+        curved = torch.autograd.grad(
+            layer(x).pow(3).sum(), x, create_graph=True
+        )[0]
+        second = torch.autograd.grad(curved.square().sum(), layer.weight)
+    with cpu.as_on('plain'):
+        assert not cpu.use_onednn(x, layer.weight)
+        torch.testing.assert_close(fast, slopes())
+        curved = torch.autograd.grad(
+            layer(x).pow(3).sum(), x, create_graph=True
+        )[0]
+        torch.testing.assert_close(
+            second, torch.autograd.grad(curved.square().sum(), layer.weight)
         )
-        return torch.autograd.grad(slope.square().sum(), x)
 
-    torch.testing.assert_close(
-        curvature(lambda x: recomputed(lambda x: layer(x.sin()), x)),
-        curvature(lambda x: layer(x.sin())),
+
+@pytest.mark.parametrize(
+    ('text', 'wide', 'kind'),
+    [
+        ('vendor_id : AuthenticAMD', True, 'amd_avx512'),
+        ('vendor_id : AuthenticAMD', False, 'amd'),
+        ('vendor_id : GenuineIntel', True, 'intel_avx512'),
+        ('vendor_id : GenuineIntel', False, 'other'),
+        ('CPU implementer : 0x41', False, 'other'),
+    ],
+)
+def test_the_processor_chooses(text, wide, kind, monkeypatch):
+    monkeypatch.delenv('PVT_MM_CPU', raising=False)
+    monkeypatch.setattr(cpu.Path, 'read_text', lambda path: text)
+    monkeypatch.setattr(
+        torch.backends.cpu,
+        'get_cpu_capability',
+        lambda: 'AVX512' if wide else 'AVX2',
     )
+    assert cpu.processor_kind.__wrapped__() == kind
+
+
+def test_the_user_chooses(monkeypatch):
+    monkeypatch.setenv('PVT_MM_CPU', 'plain')
+    assert cpu.processor_kind.__wrapped__() == 'plain'
+    monkeypatch.setenv('PVT_MM_CPU', 'fast')
+    with pytest.raises(UsageError, match='PVT_MM_CPU=fast: must be one of'):
+        cpu.processor_kind.__wrapped__()

@@ -13,10 +13,10 @@ from pvt_mm.benchmark.rows import Row, measure, rows_table
 from pvt_mm.cli import run
 from pvt_mm.config.arguments import command_parser
 from pvt_mm.config.paths import HOME
-from pvt_mm.models.layers.mlp import keep_freed_memory
+from pvt_mm.models.layers.cpu import keep_freed_memory
 
 from .cases import CASES, CASES_CUDA, PROFILED
-from .results import FACTS, ROWS, SHARES, write_facts, write_rows
+from .results import FACTS, ROWS, SHARES, Fact, write_rows
 from .shares import Share, profile_case, shares_table
 
 
@@ -32,14 +32,16 @@ def main() -> None:
         print(rows_table(found), flush=True)
         rows += found
     end = '_cuda' if cuda else ''
-    write_rows(HOME / ROWS.with_stem(ROWS.stem + end), rows, Row)
-    write_facts(HOME / FACTS.with_stem(FACTS.stem + end), facts)
+    name = facts['GPU' if cuda else 'processor']
+    write_rows(HOME / ROWS.with_stem(ROWS.stem + end), rows, Row, name)
+    found = [Fact(*pair) for pair in facts.items()]
+    write_rows(HOME / FACTS.with_stem(FACTS.stem + end), found, Fact, name)
     if not cuda:
         shares = [s for case in PROFILED for s in profile_case(case)]
-        write_rows(HOME / SHARES, shares, Share)
+        write_rows(HOME / SHARES, shares, Share, name)
         print(shares_table(shares))
         performance.main()
-        print(performance.goals_table(rows))
+        print(performance.goals_table({name: rows}))
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Profile our backbones: the share of each kind of operation."""
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -12,14 +13,13 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from pvt_mm.benchmark.flops import FORMULAS
 from pvt_mm.benchmark.measure import run
 from pvt_mm.benchmark.rows import Case, table
 from pvt_mm.models.backbones import build_backbone
 
 # Kind of operation: beginnings of the names of PyTorch's operators.
 KINDS = {
-    'products': ('mm', 'addmm', 'bmm', 'baddbmm', '_linear_pointwise'),
+    'products': ('mm', 'addmm', 'bmm', 'baddbmm'),
     'convolutions': (
         'mkldnn_convolution',
         'convolution',
@@ -33,11 +33,14 @@ KINDS = {
     'sums, scalings': ('add', 'mul', 'sum', 'div', 'mean'),
 }
 OTHER = 'all else'
-RATED = ('products', 'attention')  # PyTorch miscounts depthwise gradients
+# Operators that compute convolutions: products of each.
+CONVOLUTIONS = {'aten::mkldnn_convolution': 1, 'aten::convolution_backward': 2}
+# Those with a speed: PyTorch miscounts depthwise gradients.
+RATED = ('products', 'attention')
 
 ATTENTION = '_scaled_dot_product_flash_attention_for_cpu'
 # PyTorch itself counts the attention of GPUs only.
-COUNTED = FORMULAS | {
+COUNTED = {
     getattr(torch.ops.aten, ATTENTION): (
         lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
     ),
@@ -84,10 +87,13 @@ def profile_case(case: Case) -> list[Share]:
     with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
         run(model, image, case.task)
     run(model, image, case.task)
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+    activities = [ProfilerActivity.CPU]
+    with profile(activities=activities, record_shapes=True) as profiler:
         run(model, image, case.task)
-    found = seconds_by_kind(profiler.key_averages())
+    events = profiler.key_averages(group_by_input_shape=True)
+    found = seconds_by_kind(events)
     flops: dict[str, float] = dict.fromkeys(found, 0)
+    flops['products'] = sum(map(pointwise_flops, events))
     for operator, count in counter.get_flop_counts()['Global'].items():
         kind = kind_of(str(operator).replace('.', '::', 1))
         if kind in RATED:
@@ -107,8 +113,24 @@ def seconds_by_kind(events: Iterable[FunctionEventAvg]) -> dict[str, float]:
     found: dict[str, float] = {}
     for event in events:
         kind = kind_of(event.key)
+        if pointwise_flops(event):
+            kind = 'products'
         found[kind] = found.get(kind, 0) + event.self_cpu_time_total / 1e6
     return found
+
+
+def pointwise_flops(event: FunctionEventAvg) -> int:
+    """Operations of convolutions with a window of one cell; 0 for others.
+
+    These are products: the linear layers of layers/cpu.py.
+    """
+    products = CONVOLUTIONS.get(event.key, 0)
+    shapes = [s for s in event.input_shapes if len(s) == 4]
+    if not products or shapes[-1][2:] != [1, 1]:
+        return 0
+    image, weight = shapes[-2:]
+    cells = prod(image) // image[1]
+    return 2 * products * event.count * cells * prod(weight)
 
 
 def shares_table(found: Sequence[Share]) -> str:

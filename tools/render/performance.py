@@ -1,89 +1,117 @@
-"""docs/performance.md, its picture and the README's table of goals."""
+"""docs/performance.md and the README's table of goals."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from baselines.cases import GOALS
-from baselines.results import FACTS, ROWS, SHARES, read_facts, read_rows
+from baselines.cases import GOALS, least
+from baselines.results import FACTS, ROWS, SHARES, Fact, read_rows
 from baselines.shares import Share, shares_table
 from render.results import insert
 
 from pvt_mm.benchmark.rows import Row, rows_table, stages_table, table
 from pvt_mm.benchmark.variants import OURS
 from pvt_mm.config.paths import HOME
-from pvt_mm.visualization.figures import pyplot, save
 
 PAGE = Path('docs/performance.md')
-PICTURE = Path('docs/performance.png')
 NOTES = Path('docs/performance_notes.md')
-UNITS = {'speed': ' times', 'memory': ' MiB', 'share': ' of the memory'}
+UNITS = {'speed': ' times', 'share': ' of the memory (with_cp)'}
 
 
 def main(root: Path = HOME) -> None:
-    """Write the page, its picture and the README's block.
+    """Write the page and the README's block.
 
     Args:
         root: of the checkout.
     """
-    rows, facts = read_rows(root / ROWS, Row), read_facts(root / FACTS)
+    rows, facts = read_rows(root / ROWS, Row), read_rows(root / FACTS, Fact)
+    shares = read_rows(root / SHARES, Share)
     goals = goals_table(rows)
-    machine = '; '.join(f'{name}: {value}' for name, value in facts.items())
-    per_pixel, r2 = slope(rows, 'pvt_v2_b2_li')
     parts = [
         '# Performance',
-        f'Written by `make benchmark` from `{ROWS}`; the notes at the end '
-        f'are `{NOTES}`.',
-        f'{machine}.',
+        f'Written by `make benchmark` from `{ROWS}`; the notes are '
+        f'`{NOTES}`. A second machine adds its numbers to those that are '
+        'there.',
         'The baselines have the same weights and, asserted before every '
         'measurement, the same maps; their calls are interleaved; the '
         'numbers are medians with the fastest and the slowest call beside '
         'them. Training is forward and backward. "Saved" are the bytes that '
         'the forward pass saves for the backward pass, each storage once, '
-        'without weights; "peak" is what the process grew by during a call.',
+        'without weights; "peak" is what the process grew by during a call. '
+        '"Ours unoptimized" are the same layers with PyTorch\'s products and '
+        'without bands (`PVT_MM_CPU=plain`).',
         '## Goals',
         goals,
-        '## Measurements',
-        f'![seconds]({PICTURE.name})',
-        rows_table(rows),
-        '## Shares of the time',
-        'Shares of one profiled call of ours, with 10^9 operations per '
-        'second where they can be counted; the limits: '
-        f'{facts["product limit"]} in a large product, '
-        f'{facts["memory limit"]} to memory.',
-        shares_table(read_rows(root / SHARES, Share)),
-        '## Stages, seconds in inference',
-        stages_table(rows),
-        f'PVT v2 b2_li takes {per_pixel:.3f} s per million pixels: a '
-        f'straight line through the sizes above has R2 = {r2:.4f}.',
         (root / NOTES).read_text().strip(),
+        *(
+            part
+            for machine in rows
+            for part in machine_parts(
+                machine,
+                rows[machine],
+                facts[machine],
+                shares.get(machine, ()),
+            )
+        ),
     ]
     (root / PAGE).write_text('\n\n'.join(parts) + '\n')
-    draw(root / PICTURE, rows, facts['processor'])
     readme = root / 'README.md'
     readme.write_text(insert(readme.read_text(), 'benchmark', goals))
 
 
-def goals_table(rows: Sequence[Row]) -> str:
-    """Every goal beside what was measured."""
+def machine_parts(
+    machine: str,
+    rows: Sequence[Row],
+    facts: Sequence[Fact],
+    shares: Sequence[Share],
+) -> list[str]:
+    """The part of the page on one machine."""
+    limits = {fact.name: fact.value for fact in facts}
+    per_pixel, r2 = slope(rows, 'pvt_v2_b2_li')
+    return [
+        f'## {machine}',
+        '; '.join(f'{fact.name}: {fact.value}' for fact in facts) + '.',
+        rows_table(rows),
+        'Shares of one profiled call of ours, with 10^9 operations per '
+        'second where they can be counted; the limits: '
+        f'{limits["product limit"]} in a large product, '
+        f'{limits["memory limit"]} to memory.',
+        shares_table(shares),
+        'Stages, seconds in inference:',
+        stages_table(rows),
+        f'PVT v2 b2_li takes {per_pixel:.3f} s per million pixels: a '
+        f'straight line through the sizes above has R2 = {r2:.4f}.',
+    ]
+
+
+def goals_table(measured: Mapping[str, Sequence[Row]]) -> str:
+    """Every goal beside what was measured on each machine."""
     lines = []
     for goal in GOALS:
-        value = goal.measured(rows)
-        if value is None:
-            continue
-        sign = '>=' if goal.field == 'speed' else '<='
-        against = '' if goal.model == OURS else f', {goal.model}'
-        digits = 0 if goal.field == 'memory' else 2
-        lines.append(
-            (
-                goal.name,
-                f'{goal.size[0]} x {goal.size[1]}',
-                goal.task,
-                f'{sign} {goal.bound:g}{UNITS[goal.field]}{against}',
-                f'{value:.{digits}f}',
-                'met' if goal.met(value) else '**gap**',
+        cells = []
+        for machine, rows in measured.items():
+            value = goal.measured(rows)
+            if value is None or not machine.startswith(goal.maker):
+                cells.append('')
+            else:
+                met = 'met' if goal.met(value) else '**gap**'
+                cells.append(f'{value:.2f} {met}')
+        if any(cells):
+            sign = '>=' if goal.field == 'speed' else '<='
+            lines.append(
+                (
+                    f'{goal.name}, {goal.size[0]} x {goal.size[1]}',
+                    goal.task,
+                    f'{goal.maker} {sign} {goal.bound:g}{UNITS[goal.field]}, '
+                    f'{goal.model}'.strip(),
+                    *cells,
+                )
             )
-        )
-    return table(('backbone', 'image', 'task', 'goal', 'measured', ''), lines)
+    worst = [least(rows) for rows in measured.values()]
+    cells = ['' if value is None else f'{value:.2f}' for value in worst]
+    lines.append(
+        ('every case', 'both', '>= 0.98 times, ours unoptimized', *cells)
+    )
+    return table(('backbone', 'task', 'goal', *measured), lines)
 
 
 def slope(rows: Iterable[Row], name: str) -> tuple[float, float]:
@@ -102,34 +130,3 @@ def slope(rows: Iterable[Row], name: str) -> tuple[float, float]:
     xy = sum((a - mx) * (b - my) for a, b in points)
     xx, yy = (sum((v - m) ** 2 for v in s) for s, m in ((x, mx), (y, my)))
     return xy / xx, xy**2 / (xx * yy)
-
-
-def draw(file: Path, rows: Sequence[Row], title: str) -> None:
-    """Bars of seconds, a panel per case."""
-    cases = list(dict.fromkeys(row[:6] for row in rows))
-    cases = [c for c in cases if sum(r[:6] == c for r in rows) > 1]
-    figure, panels = pyplot.subplots(
-        *(len(cases), 1),
-        figsize=(8, 1.5 * len(cases)),
-        layout='constrained',
-        squeeze=False,
-    )
-    figure.suptitle(title, fontsize=9)
-    for axes, case in zip(panels[:, 0], cases, strict=True):
-        bars = [row for row in rows if row[:6] == case][::-1]
-        colours = [
-            '#0050ff' if r.model.startswith(OURS) else '#b0b0b0' for r in bars
-        ]
-        drawn = axes.barh(
-            [row.model for row in bars],
-            [row.seconds for row in bars],
-            color=colours,
-        )
-        axes.bar_label(drawn, fmt='%.2f s', padding=3, fontsize=8)
-        axes.margins(x=0.12)
-        name, height, width, batch, task, precision = case
-        axes.set_title(
-            f'{name}, {task}, {batch} x {height} x {width}, {precision}',
-            fontsize=9,
-        )
-    save(figure, file)

@@ -9,12 +9,10 @@ from torch import Tensor, nn
 
 from ..layers import (
     Block,
-    LastLinear,
     Linear,
     PointwiseConv,
     Size,
     init_conv,
-    recomputed,
     to_map,
     to_tokens,
 )
@@ -179,40 +177,25 @@ class FactorizedAttention(nn.Module):
                 'change dims in the arch'
             )
         self.scale = (dim // HEADS) ** -0.5
-        self.qkv = LastLinear(dim, 3 * dim)
+        self.qkv = Linear(dim, 3 * dim)
         self.proj = Linear(dim, dim)
 
     def forward(
         self, x: Tensor, size: Size, crpe: ConvRelativePosition
     ) -> Tensor:
         """(B, N, C) with the encoder's position encoding -> (B, N, C)"""
-        return self.mix(self.qkv(x), size, crpe)
-
-    def mix(
-        self, qkv: Tensor, size: Size, crpe: ConvRelativePosition
-    ) -> Tensor:
-        """All that follows the first layer: (B, N, 3C) -> (B, N, C)"""
-        q, k, v = qkv.chunk(3, -1)
+        q, k, v = self.qkv(x).chunk(3, -1)
         position = crpe(q, v, size)
         q, k, v = (
             t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in (q, k, v)
         )  # (B, heads, N, C / heads)
-        x = (q @ recomputed(key_value, k, v)).transpose(1, 2).flatten(2)
-        return self.proj(self.scale * x + position)
-
-
-def key_value(k: Tensor, v: Tensor) -> Tensor:
-    """K^T V: twice (B, heads, N, D) -> (B, heads, D, D)"""
-    return k.softmax(dim=2).transpose(2, 3) @ v
+        context = k.softmax(dim=2).transpose(2, 3) @ v  # (.., D, D)
+        x = (q @ context).transpose(1, 2).flatten(2)
+        return self.proj(torch.add(position, x, alpha=self.scale))
 
 
 class PositionedBlock(Block):
-    """A block that adds its encoder's convolutional position first.
-
-    Layer norms, softmax and the features inside the feed-forward network
-    are computed again in the backward pass: half the memory of a training
-    step for a tenth of its time.
-    """
+    """A block that adds its encoder's convolutional position first."""
 
     def forward(
         self,
@@ -222,15 +205,4 @@ class PositionedBlock(Block):
         crpe: ConvRelativePosition,
     ) -> Tensor:
         """(B, N, C) with the encoder's two position encodings -> (B, N, C)"""
-        x = cpe(x, size)
-        qkv = recomputed(self.project, x)
-        x = x + self.drop_path(self.attn.mix(qkv, size, crpe))
-        return x + self.drop_path(recomputed(self.feed_forward, x, size))
-
-    def project(self, x: Tensor) -> Tensor:
-        """Queries, keys and values: (B, N, C) -> (B, N, 3C)"""
-        return self.attn.qkv(self.norm1(x))
-
-    def feed_forward(self, x: Tensor, size: Size) -> Tensor:
-        """The second branch: (B, N, C) -> (B, N, C)"""
-        return self.mlp(self.norm2(x), size)
+        return super().forward(cpe(x, size), size, crpe)

@@ -127,7 +127,7 @@ class PVTv2(Pyramid):
         rates = drop_path_rates(drop_path_rate, row.depths)
         stages = []
         for i, dim in enumerate(row.dims):
-            blocks = [make_block(row, i, rate) for rate in rates[i]]
+            blocks = [make_block(row, i, rate, with_cp) for rate in rates[i]]
             embed = PatchEmbed(
                 row.dims[i - 1] if i else in_channels,
                 dim,
@@ -150,7 +150,9 @@ class PVTv2(Pyramid):
                 init_conv(module, module.groups)
 
 
-def make_block(row: Arch, stage: int, drop_path: float) -> Block:
+def make_block(
+    row: Arch, stage: int, drop_path: float, with_cp: bool
+) -> Block:
     """A block of that stage, with the attention and MLP its arch asks for."""
     dim, ratio = row.dims[stage], row.sr_ratios[stage]
     reduction = (
@@ -163,6 +165,7 @@ def make_block(row: Arch, stage: int, drop_path: float) -> Block:
             dim,
             dim * row.mlp_ratios[stage],
             nn.ReLU() if row.linear else None,
+            recompute=not with_cp,
         ),
         drop_path,
     )

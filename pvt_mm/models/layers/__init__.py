@@ -2,12 +2,11 @@
 
 from .attention import PooledReduction, ReducedAttention, strided_reduction
 from .block import Block, Blocks, LayerNorm
+from .cpu import Linear, PointwiseConv
 from .drop_path import DropPath, drop_path_rates
 from .init import init_conv, init_tokens
-from .linear import Linear, PointwiseConv
 from .mlp import ConvMlp, Mlp
 from .patch_embed import PatchEmbed
-from .recompute import LastLinear, recomputed
 from .tokens import Size, to_map, to_tokens
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     'Blocks',
     'ConvMlp',
     'DropPath',
-    'LastLinear',
     'LayerNorm',
     'Linear',
     'Mlp',
@@ -27,7 +25,6 @@ __all__ = [
     'drop_path_rates',
     'init_conv',
     'init_tokens',
-    'recomputed',
     'strided_reduction',
     'to_map',
     'to_tokens',

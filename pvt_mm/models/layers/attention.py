@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .linear import Linear
+from .cpu import Linear
 from .tokens import Size, to_map, to_tokens
 
 

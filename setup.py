@@ -56,9 +56,11 @@ setup(
             'regex',
         ],
         'demo': ['gradio>=6'],
+        'evaluation': ['faster-coco-eval'],
         'export': ['onnx', 'onnxruntime', 'onnxscript', 'torch>=2.7'],
         # transformers is a baseline; set-up adds timm, without torchvision.
         'test': [
+            'faster-coco-eval',
             'hypothesis',
             'pytest',
             'pytest-xdist',

@@ -8,11 +8,14 @@ patch is a context manager, or its docstring says why it cannot be one.
 
 import os
 import signal
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
 from io import BytesIO
 from typing import Any
 
@@ -117,6 +120,24 @@ def coco_parser(parse: Callable[[str], Any]) -> Iterator[None]:
         yield
     finally:
         coco.json, coco.COCO.getCatIds = theirs, find
+
+
+def use_faster_coco_eval() -> str:
+    """Let mmdet's CocoMetric compute by faster-coco-eval, if it is installed.
+
+    The scores are the same. mmdet 3.3 has no option for it: its module's name
+    COCOeval is replaced, where the module is loaded.
+
+    Returns:
+        the version in use, or an empty text.
+    """
+    metric = sys.modules.get('mmdet.evaluation.metrics.coco_metric')
+    if metric is None or find_spec('faster_coco_eval') is None:
+        return ''
+    from faster_coco_eval import COCOeval_faster
+
+    metric.COCOeval = COCOeval_faster
+    return version('faster-coco-eval')
 
 
 def limit_pixels() -> None:

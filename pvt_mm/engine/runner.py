@@ -3,13 +3,14 @@
 from logging import FileHandler, LogRecord
 from typing import Any
 
+from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
 
 from ..checkpoints.whole_models import name_to_load
-from ..compat import is_resuming
+from ..compat import is_resuming, use_faster_coco_eval
 from ..datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
 from ..datasets.checks.ignored_labels import (
     heads_of,
@@ -46,6 +47,13 @@ class FaultTolerant:
         if training:
             set_ignored(loader.dataset, heads_of(self.model))
         return loader
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Build the metrics, as mmengine's Runner does."""
+        built = super().build_evaluator(evaluator)
+        if number := use_faster_coco_eval():
+            self.logger.info(f'COCO scores: faster-coco-eval {number}')
+        return built
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint, as mmengine's Runner does.

@@ -1,6 +1,6 @@
 """What a run changes for GPUs: optimizer, copies, memory layout.
 
-docs/gpu.md says why, and what of it was measured.
+docs/gpu.md says why.
 """
 
 import torch

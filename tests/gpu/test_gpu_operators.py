@@ -41,7 +41,7 @@ def test_nms(device):
     given, scores = boxes(200), torch.rand(200)
     expected = nms(given, scores, 0.5)
     found = nms(given.to(device), scores.to(device), 0.5)
-    assert 100 <= len(expected[1]) < 200
+    assert 50 < len(expected[1]) < 150
     assert torch.equal(found[1].cpu(), expected[1])
     torch.testing.assert_close(found[0].cpu(), expected[0])
 

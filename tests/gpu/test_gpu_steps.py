@@ -36,7 +36,9 @@ MODELS_OF = (
 def build(name):
     """The narrow model of a config."""
     if not name.startswith('upernet'):
-        return small_detectors.build(name, width=64)
+        # others have widths under other names, or in lists
+        narrow = name.startswith(('retinanet', 'mask_rcnn'))
+        return small_detectors.build(name, 64 if narrow else 256)
     cfg = load(f'configs/{name}.py')
     init_default_scope('mmseg')
     dims = list(small_detectors.DIMS)
@@ -72,6 +74,7 @@ def proposals(device):
 def step(name, kind, device, **options):
     """The losses, and the gradient of each part, of one step."""
     model = build(name)
+    model.init_weights()  # Deformable DETR has some memory nobody wrote
     if hasattr(model, 'rpn_head'):  # rounding would choose other boxes
         found = [proposals(device)]
         model.rpn_head.predict_by_feat = lambda *_, **__: found
@@ -110,6 +113,9 @@ def test_a_step_in_16_bits_is_one_in_32(name, precision, device):
     assert rounded.keys() == exact.keys()
     for part, grad in exact.items():
         assert rounded[part].isfinite().all()
+        if not grad.any():  # of Deformable DETR's levels, in its first step
+            assert not rounded[part].any(), part
+            continue
         cosine = torch.cosine_similarity(rounded[part], grad, 0)
         assert cosine > 0.99, part
 

@@ -130,8 +130,9 @@ class NonFiniteHook(Hook):
         bad = []
         for loss, (_, batch) in zip(losses, self.seen, strict=True):
             bad += [] if math.isfinite(loss) else names(batch)
+        wrong = not all(map(math.isfinite, losses))
         # in all processes: a loss may say why
-        if self.by_scaler and not any(all_gather_object(bool(bad))):
+        if self.by_scaler and not any(all_gather_object(wrong)):
             self.row = 0
             return
         self.count(runner, losses[-1], bad)

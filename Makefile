@@ -9,7 +9,13 @@ ALL := $(or $(PYTHON),python3.11 python3.12 python3.13)
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 .PHONY: help setup wheels train demo test test-slow test-pythons test-python few-epochs \
-    benchmark lint doctor
+    benchmark test-gpu benchmark-gpu gpu-kit lint doctor
+
+# With KIT=gpu-kit, on a machine without network: its own Python, and what
+# gpu-kit/install.sh has installed.
+SITE := $(if $(KIT),:$(abspath $(KIT))/site)
+GPU := PYTHONPATH=$(CURDIR):$(CURDIR)/tools$(SITE) \
+    $(if $(KIT),$(or $(PYTHON),python3),$(VENV)/bin/python)
 
 help:
 	@echo 'make train      train a detector on drawn images and print its AP'
@@ -20,6 +26,9 @@ help:
 	@echo 'make setup      only set up .venv (the others do it too)'
 	@echo 'make wheels     write wheels for another environment to dist'
 	@echo 'make benchmark  measure speed and memory beside other libraries'
+	@echo 'make test-gpu   run the tests that need a GPU'
+	@echo 'make benchmark-gpu  measure detectors and backbones on a GPU'
+	@echo 'make gpu-kit    gather both for a machine without network'
 	@echo 'make lint       check the style of the code'
 	@echo 'make doctor     find what is wrong with the installed libraries'
 
@@ -74,6 +83,15 @@ few-epochs: setup
 
 benchmark: setup
 	PYTHONPATH=tools $(VENV)/bin/python -m baselines
+
+test-gpu: $(if $(KIT),,setup)
+	$(GPU) -m pytest -m gpu tests/gpu
+
+benchmark-gpu: $(if $(KIT),,setup)
+	$(GPU) -m baselines.gpu
+
+gpu-kit: setup
+	@PVT_MM_STACK='$(STACK)' $(VENV)/bin/python tools/gpu_kit.py
 
 lint: setup
 	$(VENV)/bin/python -m ruff check .

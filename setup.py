@@ -28,6 +28,7 @@ setup(
             '.mim/tools/bare_machine.sh',
             '.mim/tools/demo.py',
             '.mim/tools/gather_wheels.py',
+            '.mim/tools/gpu_kit.py',
             '.mim/tools/*mmcv.py',
             '.mim/tools/render_pages.py',
             '.mim/tools/set_up.py',

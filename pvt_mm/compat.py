@@ -304,6 +304,16 @@ def mark_initialized(model: Any) -> None:
     model._is_init = True
 
 
+def copy_without_waiting(model: Any) -> None:
+    """Let a model's data_preprocessor copy images while the GPU works.
+
+    mmengine 0.10 has an argument for it (``non_blocking``), which mmseg
+    1.2's does not take.
+    """
+    if hasattr(model, 'data_preprocessor'):
+        model.data_preprocessor._non_blocking = True
+
+
 def fsdp_strategy() -> type:
     """mmengine's FSDPStrategy: all its strategies are private (0.10)."""
     from mmengine._strategy import FSDPStrategy

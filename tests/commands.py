@@ -20,7 +20,8 @@ INLINE = re.compile(
     r'(?:pvt_mm(?= [a-z-])|(?:make|python|pip|torchrun|tools/\S+)\b)[^`]*)`'
 )
 # Programs of others, which a page may name as they are.
-OTHERS = {'sed', 'source', 'git', 'cd', 'pre-commit', 'rm', 'apt-get', 'mkdir'}
+OTHERS = {'sed', 'sh', 'source', 'git', 'cd', 'pre-commit', 'rm', 'mkdir'}
+OTHERS |= {'apt-get'}
 
 
 class Parsed(Exception):

@@ -15,19 +15,20 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 MIB = 2**20
-PRECISIONS = ('float32', 'tf32', 'bf16')
+PRECISIONS = ('float32', 'tf32', 'fp16', 'bf16')
+HALVES = {'fp16': torch.float16, 'bf16': torch.bfloat16}
 
 
 @contextmanager
 def precision(name: str, device: str) -> Iterator[None]:
-    """Run operations in one of PRECISIONS."""
+    """Run operations in one of PRECISIONS; torch's flags are restored."""
     libraries = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [library.allow_tf32 for library in libraries]
     for library in libraries:
         library.allow_tf32 = name == 'tf32'
-    low = torch.autocast(device, torch.bfloat16)
+    low = name in HALVES
     try:
-        with low if name == 'bf16' else nullcontext():
+        with torch.autocast(device, HALVES[name]) if low else nullcontext():
             yield
     finally:
         for library, allowed in zip(libraries, before, strict=True):

@@ -75,7 +75,8 @@ def measure(case: Case, device: str) -> list[Row]:
     Raises:
         UsageError: they are not.
     """
-    models = build_equal(case.name, [OURS, *case.against], device)
+    with precision('float32', device):  # maps are compared without TF32
+        models = build_equal(case.name, [OURS, *case.against], device)
     image = torch.randn(case.batch, 3, *case.size, device=device)
     with precision(case.precision, device):
         calls = {

@@ -35,6 +35,7 @@ FLOAT32_RESULT = (
 )
 WRAPPERS = ('OptimWrapper', 'AmpOptimWrapper', 'Bf16OptimWrapper')
 HALVES = (torch.bfloat16, torch.float16)
+BORDER = 'float32_border_is_set'  # attribute of a model
 
 
 def set_precision(
@@ -97,35 +98,44 @@ class Bf16OptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Context in which a model computes its losses."""
         device = next(model.parameters()).device.type
+        set_float32_border(model, device)
         with (
             super().optim_context(model),
             torch.autocast(device, torch.bfloat16),
-            float32_border(model, device),
         ):
             yield
 
 
-@contextmanager
-def float32_border(model: nn.Module, device: str) -> Iterator[None]:
-    """Context: modules of FLOAT32 run in float32.
+def set_float32_border(model: nn.Module, device: str) -> None:
+    """Let modules of FLOAT32 run in float32 wherever bfloat16 is on.
 
-    The results of those of FLOAT32_RESULT become float32.
+    The results of those of FLOAT32_RESULT become float32. A second call
+    changes nothing; copies of the model are as it is.
+
+    Args:
+        model: its modules get a ``forward`` of their own.
+        device: cpu or cuda.
     """
-    changed = []
+    if BORDER in vars(model):
+        return
+    setattr(model, BORDER, True)
     for module in model.modules():
         if lives_in(module, FLOAT32):
-            call = partial(in_float32, module.forward, device)
+            call = in_float32
         elif lives_in(module, FLOAT32_RESULT):
-            call = partial(to_float32, module.forward)
+            call = to_float32
         else:
             continue
-        module.forward = call
-        changed.append(module)
-    try:
-        yield
-    finally:
-        for module in changed:
-            del module.forward
+        if 'forward' not in vars(module):  # of a copy it is there
+            module.forward = partial(call, module.forward, device)
+
+
+def in_bfloat16(device: str) -> bool:
+    """Whether code runs under autocast to bfloat16."""
+    return (
+        torch.is_autocast_enabled(device)
+        and torch.get_autocast_dtype(device) == torch.bfloat16
+    )
 
 
 def lives_in(module: nn.Module, modules: tuple[str, ...]) -> bool:
@@ -145,14 +155,19 @@ def in_float32(
     forward: Callable, device: str, /, *args: Any, **kwargs: Any
 ) -> Any:
     """Call without autocast, with 16-bit floats turned into 32-bit ones."""
+    if not in_bfloat16(device):
+        return forward(*args, **kwargs)
     args, kwargs = floats((args, kwargs))
     with torch.autocast(device, enabled=False):
         return forward(*args, **kwargs)
 
 
-def to_float32(forward: Callable, /, *args: Any, **kwargs: Any) -> Any:
+def to_float32(
+    forward: Callable, device: str, /, *args: Any, **kwargs: Any
+) -> Any:
     """Call, and turn 16-bit floats of the result into 32-bit ones."""
-    return floats(forward(*args, **kwargs))
+    result = forward(*args, **kwargs)
+    return floats(result) if in_bfloat16(device) else result
 
 
 def floats(data: Any) -> Any:

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 import torch
 from mmengine.config import Config
 from mmengine.dist import (
-    all_reduce,
     broadcast_object_list,
+    get_comm_device,
     init_dist,
     is_main_process,
 )
 from mmengine.utils.dl_utils import set_multi_processing
-from torch import distributed
+from torch import Tensor, distributed
 
 from ..config.schema import walk
 from ..errors import UsageError
@@ -123,14 +123,7 @@ def join_on_the_cpu(cfg: Config, remarks: list[str]) -> None:
     torch's SyncBatchNorm works on GPUs only.
     """
     distributed.init_process_group('gloo')
-    unused = cfg.get('find_unused_parameters', False)
-    cfg.model_wrapper_cfg = {
-        'type': 'MMDistributedDataParallel',
-        'broadcast_buffers': False,
-        'find_unused_parameters': unused,
-        **(cfg.get('model_wrapper_cfg') or {}),
-        'device_ids': None,
-    }
+    share_gradient_memory(cfg, device_ids=None)
     if replace_sync_bn(cfg.model):
         remarks.append('No GPU: every SyncBN is a BN in this run.')
 
@@ -144,6 +137,29 @@ def join_on_gpus(cfg: Config, launcher: str) -> None:
     multiprocessing = settings.get('mp_cfg') or {}
     set_multi_processing(**multiprocessing, distributed=True)
     init_dist(launcher, **(settings.get('dist_cfg') or {}))
+    if not cfg.get('strategy'):
+        share_gradient_memory(cfg)
+
+
+def share_gradient_memory(cfg: Config, **more: Any) -> None:
+    """Let gradients be views of the buckets that DDP sends.
+
+    That saves a copy of all of them. The other arguments of DDP are
+    mmengine's; ``static_graph`` stays off, because a batch without objects
+    leaves parameters of a head unused.
+
+    Args:
+        cfg: what it sets for the wrapper counts.
+        more: arguments that count whatever it sets.
+    """
+    cfg.model_wrapper_cfg = {
+        'type': 'MMDistributedDataParallel',
+        'broadcast_buffers': False,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+        'gradient_as_bucket_view': True,
+        **(cfg.get('model_wrapper_cfg') or {}),
+        **more,
+    }
 
 
 def replace_sync_bn(model: MutableMapping[str, Any]) -> int:
@@ -183,8 +199,58 @@ def call_in_first(function: Callable[..., T], *args: Any) -> T:
     return outcome[0]
 
 
-def max_over_processes(*numbers: int) -> list[int]:
-    """Each number's largest value in all processes, in each of them."""
-    largest = torch.tensor(numbers)
-    all_reduce(largest, 'max')
-    return largest.tolist()
+class Later:
+    """Numbers of a device that the host reads later.
+
+    A GPU copies them in the order of its work, and nothing waits for it.
+    mmengine reads the losses after each step of the optimizer: whatever was
+    asked for before that is there without a further wait.
+
+    Args:
+        numbers: tensor (N,) or () on any device.
+    """
+
+    def __init__(self, numbers: Tensor) -> None:
+        self.copied = None
+        # into pinned memory; a copy into any other would wait
+        self.numbers = numbers.detach().to('cpu', non_blocking=True)
+        if numbers.is_cuda:
+            self.copied = torch.cuda.Event()
+            self.copied.record()
+
+    def read(self) -> list[float]:
+        """The numbers, once they have arrived."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return self.numbers.view(-1).tolist()
+
+
+class LargestLater:
+    """The largest of a number in all processes, which is read later.
+
+    The exchange runs beside all other work: no process waits for another
+    before it reads the answer, and then only if one has not asked yet.
+
+    Args:
+        number: of this process.
+    """
+
+    def __init__(self, number: int) -> None:
+        # a kernel fills it: a copy from the host would wait
+        self.largest = torch.full((1,), number, device=get_comm_device())
+        self.work = distributed.all_reduce(
+            self.largest, distributed.ReduceOp.MAX, async_op=True
+        )
+        self.answer = None
+        if self.largest.is_cuda:
+            # of NCCL the stream waits, not this process
+            with torch.cuda.stream(torch.cuda.Stream()):
+                self.work.wait()
+                self.answer = Later(self.largest)
+
+    def read(self) -> int:
+        """The largest number."""
+        if self.answer is None:
+            self.work.wait()
+            self.answer = Later(self.largest)
+        return int(self.answer.read()[0])

@@ -3,10 +3,12 @@
 from logging import FileHandler, LogRecord
 from typing import Any
 
+import torch
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ..checkpoints.whole_models import name_to_load
@@ -19,6 +21,7 @@ from ..datasets.checks.ignored_labels import (
 )
 from ..datasets.resumable_batch_sampler import ResumableBatchSampler
 from ..evaluation.class_names import show_own_classes
+from .gpu import prepare_model
 
 
 class FaultTolerant:
@@ -88,3 +91,9 @@ def raise_again(record: LogRecord) -> None:
 
 class FaultTolerantRunner(FaultTolerant, Runner):
     """mmengine's Runner with FaultTolerantPipelines."""
+
+    def wrap_model(self, wrapper: Any, model: nn.Module) -> nn.Module:
+        """Put a model on its device, and wrap it for several processes."""
+        if torch.cuda.is_available():
+            prepare_model(model)
+        return super().wrap_model(wrapper, model)

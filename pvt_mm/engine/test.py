@@ -17,6 +17,7 @@ from ..config.data_files import check_paths
 from ..datasets.checks.classes import check_dataset
 from ..datasets.checks.examine import check_annotations, check_samples_of
 from ..errors import UsageError
+from .gpu import prepare_gpu
 from .hooks.predictions_hook import PredictionsHook
 from .launch import call_in_first, number_process, start_processes
 from .run_config import add_import, add_run_arguments, read_run_config
@@ -81,6 +82,8 @@ def test(argv: Sequence[str] | None = None) -> None:
     if args.tta:
         augment(cfg)
         changes.note('--tta')
+    prepare_gpu(cfg)
+    changes.note('GPU')
     start_processes(cfg, args.launcher, changes.remarks)
     changes.note('processes')
     check_paths(cfg, ('test',))

@@ -18,6 +18,7 @@ from ..datasets.checks.classes import check_dataset
 from ..datasets.checks.examine import check_annotations, check_samples_of
 from .amp import set_precision
 from .batch_size import POLICIES, fit_batch
+from .gpu import prepare_gpu
 from .hooks.compile_hook import CompileHook
 from .hooks.deterministic_hook import make_deterministic
 from .launch import call_in_first, number_process, start_processes
@@ -107,6 +108,8 @@ def train(argv: Sequence[str] | None = None) -> None:
     cfg, changes = read_run_config(args, needed)
     set_precision(cfg, args.amp, changes.remarks)
     changes.note('--amp' if args.amp else 'precision of this machine')
+    prepare_gpu(cfg)
+    changes.note('GPU')
     if args.allow_partial_weights:
         allow_partial_weights(cfg)
         changes.note('--allow-partial-weights')

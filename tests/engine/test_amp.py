@@ -1,5 +1,6 @@
 """Training in bfloat16: what runs in float32, and that detectors learn."""
 
+from copy import deepcopy
 from statistics import median
 
 import pytest
@@ -15,8 +16,8 @@ from pvt_mm.config.loading import load_config
 from pvt_mm.engine.amp import (
     FLOAT32,
     Bf16OptimWrapper,
-    float32_border,
     lives_in,
+    set_float32_border,
     set_precision,
 )
 from pvt_mm.errors import UsageError
@@ -81,11 +82,25 @@ def test_mmcv_has_no_bf16_kernel_and_needs_none():
     boxes = torch.tensor([[0, 1, 1, 6, 6]], dtype=torch.bfloat16)
     with pytest.raises(RuntimeError, match='not implemented for .BFloat16'):
         layer(maps, boxes)
-    outside = nn.Sequential(layer)
-    with float32_border(outside, 'cpu'):
+    set_float32_border(nn.Sequential(layer), 'cpu')
+    with torch.autocast('cpu', torch.bfloat16):
         inside = layer(maps, boxes)
     assert torch.equal(inside, layer(maps.float(), boxes.float()))
-    assert 'forward' not in vars(layer)
+    # outside of bfloat16 it is as it was
+    with pytest.raises(RuntimeError, match='not implemented for .BFloat16'):
+        layer(maps, boxes)
+
+
+def test_the_border_is_set_once_and_copied_with_the_model():
+    model = nn.Sequential(RoIAlign(2))
+    set_float32_border(model, 'cpu')
+    forward = model[0].forward
+    set_float32_border(model, 'cpu')
+    assert model[0].forward is forward
+    wrapped = nn.Sequential(deepcopy(model))  # as for several processes
+    set_float32_border(wrapped, 'cpu')
+    copied = wrapped[0][0]
+    assert copied.forward.args[0].__self__ is copied
 
 
 def test_what_runs_in_float32():
@@ -94,13 +109,6 @@ def test_what_runs_in_float32():
     assert names == {
         *('CrossEntropyLoss', 'L1Loss', 'RoIAlign', 'SingleRoIExtractor'),
     }
-
-
-def test_the_border_opens_again_after_an_error():
-    layer = RoIAlign(2)
-    with pytest.raises(ZeroDivisionError), float32_border(layer, 'cpu'):
-        raise ZeroDivisionError
-    assert 'forward' not in vars(layer)
 
 
 def test_amp_bf16_works_without_a_gpu(monkeypatch, tmp_path):

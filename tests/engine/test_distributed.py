@@ -244,23 +244,31 @@ def test_strategies_that_cannot_work(change, part):
 
 
 @pytest.mark.parametrize('elsewhere', [0, 1])
-def test_a_step_is_left_out_by_all_processes_or_none(monkeypatch, elsewhere):
+@pytest.mark.parametrize('fused', [False, True])
+def test_a_step_is_left_out_by_all_processes_or_none(
+    monkeypatch, elsewhere, fused
+):
     """Of a divided model only one may have the gradient that is not finite."""
-    monkeypatch.setattr(
-        finite, 'max_over_processes', lambda bad: [max(bad, elsewhere)]
-    )
+
+    def all_reduce(bad, operation):
+        assert operation == 'max'
+        bad.clamp_(min=elsewhere)
+
+    monkeypatch.setattr(finite, 'all_reduce', all_reduce)
     weight = nn.Parameter(torch.ones(2))
     weight.grad = torch.ones(2)
     hook = finite.NonFiniteHook()
-    optimizer = torch.optim.SGD([weight], 1.0)
-    hook.runner = SimpleNamespace(
+    optimizer = torch.optim.AdamW([weight], 1.0, fused=fused)
+    runner = SimpleNamespace(
         optim_wrapper=OptimWrapper(optimizer),
         cfg=dict(strategy=dict(type='FSDPStrategy')),
         hooks=[],
     )
-    hook.look(optimizer, (), {})
-    assert hook.bad_step == bool(elsewhere)
-    assert (weight.grad is None) == bool(elsewhere)
+    hook.before_train(runner)
+    optimizer.step()
+    left_out = hook.left_out.read() if fused else [hook.left_out]
+    assert left_out == [elsewhere]
+    assert weight.equal(torch.ones(2)) == bool(elsewhere)
 
 
 def test_processes_on_gpus_are_joined_before_the_batch_is_fitted(monkeypatch):
@@ -278,7 +286,8 @@ def test_processes_on_gpus_are_joined_before_the_batch_is_fitted(monkeypatch):
     try:
         start_processes(cfg, 'pytorch', [])
         assert get_backend() == 'gloo'
-        assert 'model_wrapper_cfg' not in cfg
+        assert cfg.model_wrapper_cfg.gradient_as_bucket_view
+        assert 'device_ids' not in cfg.model_wrapper_cfg
     finally:
         distributed.destroy_process_group()
 

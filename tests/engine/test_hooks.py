@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -144,29 +145,57 @@ class Spoil(Hook):
             data_batch['inputs'][0].fill_(math.inf)
 
 
-def test_single_bad_steps_are_left_out(tmp_path):
-    watch = Watch(weight)
-    numbers = [1, math.nan, 1, math.inf, math.nan, 1]
-    run = toy(tmp_path, numbers, [NonFiniteHook(), watch])
+@pytest.mark.parametrize('first', [1, math.nan])
+@pytest.mark.parametrize(
+    'optimizer',
+    [
+        dict(type='AdamW', lr=0.1),
+        dict(type='AdamW', lr=0.1, fused=True),
+        dict(type='Adam', lr=0.1, fused=True, amsgrad=True),
+        dict(type='SGD', lr=0.1, momentum=0.9, fused=True),
+    ],
+)
+def test_single_bad_steps_are_left_out(tmp_path, optimizer, first):
+    watch, wrapper = Watch(weight), dict(optimizer=optimizer)
+    numbers = [first, 1, math.nan, 1, math.inf, math.nan, 1]
+    hooks = [NonFiniteHook(), watch]
+    run = toy(tmp_path, numbers, hooks, wrapper=deepcopy(wrapper))
     run.train()
-    _, second, third, fourth, _, sixth = watch.seen
-    assert second == third
-    assert fourth == sixth
+    _, _, third, fourth, fifth, _, seventh = watch.seen
+    assert third == fourth
+    assert fifth == seventh
     # as if the bad ones had not been there
-    clean = toy(tmp_path / 'clean', [1, 1, 1], [NonFiniteHook()])
+    good = [number for number in numbers if number == 1]
+    hooks, folder = [NonFiniteHook()], tmp_path / 'clean'
+    clean = toy(folder, good, hooks, wrapper=wrapper)
     clean.train()
     assert weight(run, None) == weight(clean, None)
+    states = [r.optim_wrapper.optimizer.state_dict() for r in (run, clean)]
+    assert states[0] == states[1]
 
 
-def test_bad_gradient_of_a_finite_loss(tmp_path):
-    run = toy(tmp_path, [0, 0, 0], [NonFiniteHook()])
+def test_the_flag_of_a_step_does_not_stay(tmp_path):
+    """The next one would be left out, too."""
+    wrapper = dict(optimizer=dict(type='AdamW', lr=0.1, fused=True))
+    run = toy(tmp_path, [1, math.nan], [NonFiniteHook()], wrapper=wrapper)
+    run.train()
+    assert not hasattr(run.optim_wrapper.optimizer, 'found_inf')
+
+
+@pytest.mark.parametrize('fused', [False, True])
+def test_bad_gradient_of_a_finite_loss(tmp_path, fused):
+    wrapper = dict(optimizer=dict(type='AdamW', lr=0.1, fused=fused))
+    run = toy(tmp_path, [0, 0, 0], [NonFiniteHook()], wrapper=wrapper)
     with pytest.raises(UsageError, match='the loss is 0.0, gradients are not'):
         run.train()
     assert weight(run, None) == 1
 
 
-def test_large_gradients_are_finite(tmp_path):
-    run = toy(tmp_path, [3e19] * 4, [NonFiniteHook(1)])  # its square is not
+@pytest.mark.parametrize('fused', [False, True])
+def test_large_gradients_are_finite(tmp_path, fused):
+    wrapper = dict(optimizer=dict(type='AdamW', lr=0.1, fused=fused))
+    hooks, numbers = [NonFiniteHook(1)], [3e19] * 4  # its square is not
+    run = toy(tmp_path, numbers, hooks, wrapper=wrapper)
     run.train()
     assert weight(run, None) < 1
 
@@ -175,7 +204,7 @@ def test_the_norm_of_clipping_is_used(tmp_path, monkeypatch):
     def compute(grads):
         raise AssertionError('a second norm of the gradients')
 
-    monkeypatch.setattr(nonfinite_hook, 'finite', compute)
+    monkeypatch.setattr(nonfinite_hook, 'not_finite', compute)
     wrapper = dict(clip_grad=dict(max_norm=1.0))
     numbers = [1, *[math.nan] * 3]
     run = toy(tmp_path, numbers, [NonFiniteHook()], wrapper=wrapper)

@@ -4,6 +4,7 @@ from .accumulation_hook import AccumulationHook
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .compile_hook import CompileHook
 from .deterministic_hook import DeterministicHook
+from .evaluation_algorithms_hook import EvaluationAlgorithmsHook
 from .first_score_hook import FirstScoreHook
 from .nonfinite_hook import NonFiniteHook
 from .predictions_hook import PredictionsHook
@@ -17,6 +18,7 @@ __all__ = [
     'AtomicCheckpointHook',
     'CompileHook',
     'DeterministicHook',
+    'EvaluationAlgorithmsHook',
     'FirstScoreHook',
     'NonFiniteHook',
     'PredictionsHook',

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, all_reduce
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
@@ -15,8 +15,12 @@ from torch.optim import Optimizer
 
 from ...datasets.checks.fault_tolerant_pipeline import samples_in
 from ...errors import UsageError
-from ..launch import max_over_processes
-from .preemption_hook import PreemptionHook
+from ..launch import Later
+
+# They leave a step out on the device, where its flag ``found_inf`` is 1: the
+# interface of torch's GradScaler. SGD's first step would then leave its
+# momentum unset (torch 2.13).
+LEAVE_OUT = (torch.optim.Adam, torch.optim.AdamW)
 
 
 @HOOKS.register_module()
@@ -27,6 +31,11 @@ class NonFiniteHook(Hook):
     either. The gradients are equal in all processes, so these compare
     nothing, but for a model that is divided (FSDP).
 
+    A fused Adam or AdamW leaves a bad step out on the device, and the host
+    reads at the end of the iteration that it did. For any other optimizer
+    the host must know before the step, and waits for the gradients; but not
+    where clipping, which waits for their norm, has done so.
+
     Args:
         in_a_row: consecutive bad steps after which the run ends.
     """
@@ -34,56 +43,61 @@ class NonFiniteHook(Hook):
     def __init__(self, in_a_row: int = 3) -> None:
         self.in_a_row = in_a_row
         self.row = 0
-        self.bad_step = False
-        self.applied = False
-        self.images: list[str] = []  # of iterations with a bad loss
+        # whether the step of this iteration is left out; None: no step
+        self.left_out: bool | Later | None = None
+        self.by_scaler = True
+        # (loss, batch) of each iteration since the last step
+        self.seen: list[tuple[Tensor, Any]] = []
         self.good: str | None = None
 
     def before_train(self, runner) -> None:
         """Check the gradients before each step of the optimizer."""
         self.runner = runner
-        runner.optim_wrapper.optimizer.register_step_pre_hook(self.look)
+        optimizer = runner.optim_wrapper.optimizer
+        optimizer.register_step_pre_hook(self.look)
+        optimizer.register_step_post_hook(self.forget)
 
     def look(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        """Set the gradients to None if one of them is not finite."""
-        self.applied = True
+        """Leave the step out if one of the gradients is not finite."""
         found = getattr(optimizer, 'found_inf', None)
-        if found is not None:
+        self.by_scaler = found is not None
+        if self.by_scaler:
             # a fused optimizer gets gradients that are still scaled, and
             # skips this step itself
-            self.applied = not found.item()
+            self.left_out = Later(found)
             return
-        if not self.finite(optimizer):
-            self.bad_step = True
+        bad = self.not_finite(optimizer)
+        if isinstance(bad, Tensor) and leaves_out(optimizer):
+            optimizer.found_inf, optimizer.grad_scale = bad, None
+            self.left_out = Later(bad)
+            return
+        self.left_out = bool(bad)
+        if self.left_out:
             optimizer.zero_grad()
 
-    def finite(self, optimizer: Optimizer) -> bool:
-        """Whether the gradients of a step are finite, in all processes.
+    def forget(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Remove the flag of the step that has been made."""
+        if not self.by_scaler and hasattr(optimizer, 'found_inf'):
+            del optimizer.found_inf, optimizer.grad_scale
 
-        Clipping has computed their norm.
+    def not_finite(self, optimizer: Optimizer) -> bool | Tensor:
+        """Whether a gradient of a step is not finite, in any process.
+
+        Returns:
+            what the host knows, because clipping has computed the norm; else
+            1.0 or 0.0 on the device.
         """
         wrapper = self.runner.optim_wrapper
         if getattr(wrapper, 'grad_name', None) == 'grad_norm':
             norm = wrapper.message_hub.get_scalar('train/grad_norm')
-            return math.isfinite(norm.current())
+            return not math.isfinite(norm.current())
         groups = optimizer.param_groups
         params = [param for group in groups for param in group['params']]
-        bad = not finite([p.grad for p in params if p.grad is not None])
+        bad = not_finite([p.grad for p in params if p.grad is not None])
         if self.runner.cfg.get('strategy'):
             # of a divided model each process has some of the gradients
-            (bad,) = self.compare(int(bad))
-        return not bad
-
-    def compare(self, bad: int) -> list[int]:
-        """The largest in all processes, with their signals if they have any.
-
-        Args:
-            bad: 1 in a process whose gradients are not finite.
-        """
-        for hook in self.runner.hooks:
-            if isinstance(hook, PreemptionHook):
-                return hook.compare(bad)
-        return max_over_processes(bad)
+            all_reduce(bad, 'max')
+        return bad
 
     def after_train_iter(
         self, runner, batch_idx, data_batch=None, outputs=None
@@ -93,22 +107,43 @@ class NonFiniteHook(Hook):
         Raises:
             UsageError: ``in_a_row`` of them.
         """
-        loss = torch.as_tensor(outputs['loss']).item()
-        if not math.isfinite(loss):
-            self.images += names(data_batch)
+        loss = torch.as_tensor(outputs['loss']).detach()
+        self.seen.append((loss, data_batch))
         if not runner.optim_wrapper.should_update():
             return  # gradients are being accumulated
-        bad = self.bad_step
-        if not self.applied:  # in all processes: a loss may say why
-            bad = any(all_gather_object(bool(self.images)))
-        if bad:
-            self.count(runner, loss, data_batch)
+        bad = self.left_out
+        if isinstance(bad, Later):
+            bad = bool(bad.read()[0])
+        if bad is not False:  # None: the scaler made no step
+            self.judge(runner)
         else:
             self.row = 0
-        self.bad_step, self.applied, self.images = False, False, []
+        self.left_out, self.by_scaler, self.seen = None, True, []
 
-    def count(self, runner, loss: float, batch: Mapping) -> None:
+    def judge(self, runner) -> None:
+        """Count a step that was left out, unless only the scale was at fault.
+
+        Raises:
+            UsageError: ``in_a_row`` of them.
+        """
+        losses = [loss.item() for loss, _ in self.seen]
+        bad = []
+        for loss, (_, batch) in zip(losses, self.seen, strict=True):
+            bad += [] if math.isfinite(loss) else names(batch)
+        wrong = not all(map(math.isfinite, losses))
+        # in all processes: a loss may say why
+        if self.by_scaler and not any(all_gather_object(wrong)):
+            self.row = 0
+            return
+        self.count(runner, losses[-1], bad)
+
+    def count(self, runner, loss: float, bad: list[str]) -> None:
         """Count a bad step, and log it.
+
+        Args:
+            runner: runs the training.
+            loss: of the last batch.
+            bad: images of batches whose loss is not finite.
 
         Raises:
             UsageError: ``in_a_row`` of them.
@@ -116,13 +151,14 @@ class NonFiniteHook(Hook):
         if self.row == 0:
             self.good = runner.message_hub.runtime_info.get('last_ckpt')
         self.row += 1
-        images = sum(all_gather_object(self.images), [])
+        images = sum(all_gather_object(bad), [])
         # only gradients went wrong: any image may be the reason
-        images = images or sum(all_gather_object(names(batch)), [])
+        last = names(self.seen[-1][1])
+        images = images or sum(all_gather_object(last), [])
+        gradients = '' if self.by_scaler else ', gradients are not finite'
         what = (
-            f'iteration {runner.iter + 1}: the loss is {loss}'
-            f'{", gradients are not finite" if self.bad_step else ""}, images '
-            f'{", ".join(images)}'
+            f'iteration {runner.iter + 1}: the loss is {loss}{gradients}, '
+            f'images {", ".join(images)}'
         )
         if self.row < self.in_a_row:
             print_log(
@@ -136,14 +172,25 @@ class NonFiniteHook(Hook):
         )
 
 
-def finite(grads: list[Tensor]) -> bool:
-    """Whether all gradients are finite.
+def not_finite(grads: list[Tensor]) -> Tensor:
+    """1.0 on their device if a gradient is not finite, else 0.0.
 
-    If their norm overflows, each tensor is checked.
+    The largest absolute value of finite numbers is finite; a norm of squares
+    may overflow, but takes a CPU a tenth of the time.
     """
-    if math.isfinite(torch.nn.utils.get_total_norm(grads)):
-        return True
-    return all(bool(grad.isfinite().all()) for grad in grads)
+    grads = [grad for grad in grads if grad.numel()]
+    if not any(grad.is_cuda for grad in grads):
+        norm = torch.nn.utils.get_total_norm(grads)
+        if norm.isfinite():
+            return torch.zeros(())
+    largest = torch.nn.utils.get_total_norm(grads, math.inf)
+    return largest.isfinite().logical_not().float()
+
+
+def leaves_out(optimizer: Optimizer) -> bool:
+    """Whether an optimizer leaves a step out where its flag says so."""
+    fused = all(group.get('fused') for group in optimizer.param_groups)
+    return fused and type(optimizer) in LEAVE_OUT
 
 
 def names(batch: Mapping) -> list[str]:

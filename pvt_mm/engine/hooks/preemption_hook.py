@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 
 from ...compat import ignore_dead_workers
 from ...errors import Preempted
-from ..launch import max_over_processes
+from ..launch import LargestLater
 
 # Ctrl-C; the end of a job, and what Slurm sends ahead of it (--signal)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -24,9 +24,10 @@ SAME = 2.0  # seconds in which several signals count as one
 class PreemptionHook(Hook):
     """Ends a run after the iteration in which a signal arrives.
 
-    With several processes all end after the same iteration: they compare
-    once in each. A single process ends between the batches of an iteration,
-    too. A second signal ends the process at once.
+    Several processes tell each other at the start of each iteration, and
+    read at its end what the others said: all end after the same iteration,
+    the one that follows the signal. A single process ends between the
+    batches of an iteration, too. A second signal ends the process at once.
     """
 
     priority = 'LOWEST'  # after the scheduler, and what else is saved
@@ -35,7 +36,7 @@ class PreemptionHook(Hook):
         self.signum = 0
         self.since = 0.0
         self.before: dict[int, Any] = {}
-        self.compared: int | None = None  # signal of all, in this iteration
+        self.exchange: LargestLater | None = None
 
     def before_train(self, runner) -> None:
         """Install the handlers."""
@@ -58,6 +59,11 @@ class PreemptionHook(Hook):
         ignore_dead_workers()
         os.write(2, b'stopping after this iteration; again: at once\n')
 
+    def before_train_iter(self, runner, *args: Any, **kwargs: Any) -> None:
+        """Tell the other processes which signal has come."""
+        if get_world_size() > 1:
+            self.exchange = LargestLater(self.signum)
+
     def before_next_batch(self, runner) -> None:
         """Stop between two batches of an iteration."""
         if get_world_size() == 1:
@@ -65,22 +71,10 @@ class PreemptionHook(Hook):
 
     def after_train_iter(self, runner, *args: Any, **kwargs: Any) -> None:
         """Stop between two iterations."""
-        if self.compared is None:
-            self.compare()
-        signum, self.compared = self.compared, None
+        signum, exchange = self.signum, self.exchange
+        if exchange is not None:
+            signum, self.exchange = exchange.read(), None
         self.stop(runner, runner.iter + 1, signum, together=True)
-
-    def compare(self, *numbers: int) -> list[int]:
-        """Compare the signals of all processes, once in an iteration.
-
-        Args:
-            numbers: of other hooks, to be compared in the same exchange.
-
-        Returns:
-            The largest of each number.
-        """
-        self.compared, *others = max_over_processes(self.signum, *numbers)
-        return others
 
     def after_val_iter(self, runner, *args: Any, **kwargs: Any) -> None:
         """Stop in an evaluation; the resumed run begins it again.

@@ -8,10 +8,12 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch.optim import Optimizer
 
 from ...compat import is_resuming
 from ...config.saved import literals, saved_config
@@ -74,6 +76,11 @@ class ResumeHook(Hook):
             key.startswith(SCHEDULE) for key, *_ in found
         ):
             apply_schedule(runner, checkpoint)
+
+    def before_train(self, runner) -> None:
+        """Lay out the state of the optimizer as the parameters are."""
+        if is_resuming(runner):
+            lay_out_moments(runner.optim_wrapper.optimizer)
 
     def before_save_checkpoint(self, runner, checkpoint) -> None:
         """Write the state of early stopping, and no function of a schedule.
@@ -195,3 +202,17 @@ def step(runner, *, by_epoch: bool) -> None:
     for scheduler in runner.param_schedulers or []:
         if scheduler.by_epoch == by_epoch:
             scheduler.step()
+
+
+def lay_out_moments(optimizer: Optimizer) -> None:
+    """Give an optimizer's state the memory layout of its parameters.
+
+    A checkpoint may come from a CPU; one kernel for all tensors of a
+    parameter takes one layout only.
+    """
+    for param, state in optimizer.state.items():
+        for name, value in state.items():
+            if getattr(value, 'shape', None) != param.shape:
+                continue
+            if value.stride() != param.stride():
+                state[name] = torch.empty_like(param).copy_(value)

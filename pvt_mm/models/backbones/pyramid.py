@@ -36,16 +36,22 @@ class Pyramid(BaseModule):
         out_channels: channels of the returned maps.
         strides: pixels of the image per cell of the returned maps.
         smallest: height and width in pixels of the smallest image.
+        map_layout: memory layout of the returned maps. mmcv's RoIAlign reads
+            memory as (B, C, H, W) whatever the strides say, and is silently
+            wrong on channels-last maps: torch.channels_last, which saves a
+            copy, only where nothing behind the backbone does so.
 
     Shape:
         (B, in_channels, H, W) -> a map (B, C', H / stride, W / stride) per
-        entry of out_indices, contiguous
+        entry of out_indices
 
     Raises:
         ValueError: out_indices or frozen_stages name a stage that is not
             there.
         InputError: an image is too small or has other channels.
     """
+
+    map_layout = torch.contiguous_format
 
     def __init__(
         self,
@@ -123,9 +129,10 @@ class Pyramid(BaseModule):
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        # mmcv's RoIAlign reads memory as (B, C, H, W) whatever the strides
-        # say and is silently wrong on channels-last maps.
-        return tuple(maps[i].contiguous() for i in self.out_indices)
+        layout = self.map_layout
+        return tuple(
+            maps[i].contiguous(memory_format=layout) for i in self.out_indices
+        )
 
     def check(self, x: Tensor) -> None:
         """Refuse images that this network cannot take.

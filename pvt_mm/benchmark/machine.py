@@ -26,7 +26,7 @@ def describe(device: str) -> dict[str, str]:
     if device == 'cuda':
         facts['GPU'] = torch.cuda.get_device_name()
     else:
-        facts['layers'] = f'{cpu.processor_kind()}, {cpu.choice()}'
+        facts['layers'] = cpu.describe()
     facts['product limit'] = f'{product_rate(device):.0f} GFLOP/s'
     facts['memory limit'] = f'{copy_rate(device):.1f} GB/s'
     for name in LIBRARIES:

@@ -19,6 +19,7 @@ from torch import Tensor, distributed
 
 from ..config.schema import walk
 from ..errors import UsageError
+from ..models.layers import cpu
 
 T = TypeVar('T')
 
@@ -105,6 +106,8 @@ def start_processes(cfg: Config, launcher: str, remarks: list[str]) -> None:
         remarks: sentences for the log are added here.
     """
     cfg.launcher = launcher
+    if not torch.cuda.is_available():
+        remarks.append(f'Layers on the CPU: {cpu.describe()}.')
     if launcher == 'none':
         return
     settings = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}

@@ -110,6 +110,11 @@ def processor_kind() -> str:
     return 'intel_avx512' if wide and 'GenuineIntel' in maker else 'other'
 
 
+def describe() -> str:
+    """This processor's row of CHOICES, for a log."""
+    return f'{processor_kind()} ({choice()})'
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x @ weight.T + bias: (..., K), (M, K), (M) -> (..., M)"""
     if not use_onednn(x, weight):

@@ -59,6 +59,11 @@ def parser() -> argparse.ArgumentParser:
 def add_machine_arguments(p: argparse.ArgumentParser) -> None:
     """``--device`` and ``--threads``."""
     p.add_argument('--device', choices=['cpu', 'cuda'])
+    add_threads(p)
+
+
+def add_threads(p: argparse.ArgumentParser) -> None:
+    """``--threads``, as many as cores unless given."""
     cores = len(os.sched_getaffinity(0))
     p.add_argument('--threads', type=count, default=cores)
 

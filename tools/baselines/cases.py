@@ -108,11 +108,6 @@ CASES = (
 PROFILED = tuple(
     case for case in CASES if case.name in ('pvt_v2_b2', 'mpvit_small')
 )
-CASES_CUDA = tuple(
-    Case('pvt_v2_b2', BIG, task, ('timm', 'mmdet', 'ours compiled'), 20, 2, p)
-    for p in ('float32', 'tf32', 'bf16')
-    for task in ('inference', 'training')
-)
 
 # For one image, float32, two threads of a CPU with AVX-512.
 GOALS = tuple(

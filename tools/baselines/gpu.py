@@ -274,7 +274,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for row in measure(network, args.batch, args.rounds, device):
             rows.append(row)
             print(rendered([row]).splitlines()[-1], flush=True)
-    write_rows(args.out, rows, Row)
+    machine = facts['GPU' if device == 'cuda' else 'processor']
+    write_rows(args.out, rows, Row, machine)
     said = [f'{name}: {value}' for name, value in facts.items()]
     size = '{} x {} x {}'.format(args.batch, *args.size)
     page = f'{"; ".join(said)}; images {size}\n\n{rendered(rows)}\n'

@@ -19,6 +19,7 @@ from ..datasets.checks.examine import check_annotations, check_samples_of
 from ..errors import UsageError
 from .hooks.predictions_hook import PredictionsHook
 from .launch import call_in_first, number_process, start_processes
+from .onnx_model import OnnxModel
 from .run_config import add_import, add_run_arguments, read_run_config
 from .runner import FaultTolerantRunner
 
@@ -44,7 +45,10 @@ def test_parser() -> argparse.ArgumentParser:
     """The options of testing."""
     p = command_parser('Evaluate a trained detector, segmentor or classifier.')
     add_run_arguments(p)
-    p.add_argument('checkpoint', help='weights of the whole model')
+    p.add_argument(
+        'checkpoint',
+        help='weights of the whole model, or a FILE.onnx of pvt_mm export',
+    )
     p.add_argument(
         '--out', help='keep predictions: FILE.pkl, or a folder of label maps'
     )
@@ -68,7 +72,11 @@ def test(argv: Sequence[str] | None = None) -> None:
     number_process(args.launcher)
     needed = ('test_dataloader', 'test_evaluator')
     cfg, changes = read_run_config(args, needed)
-    cfg.load_from = str(locate(args.checkpoint))
+    exported = args.checkpoint.endswith('.onnx')
+    if exported and args.tta:
+        raise UsageError('--tta needs weights, not an .onnx file')
+    path = str(locate(args.checkpoint).absolute())
+    cfg.load_from = None if exported else path
     changes.note('CHECKPOINT')
     if args.out:
         check_writable(args.out, folder=cfg.get('default_scope') == 'mmseg')
@@ -86,6 +94,10 @@ def test(argv: Sequence[str] | None = None) -> None:
     check_paths(cfg, ('test',))
     if not args.no_data_check:
         call_in_first(check_annotations, cfg, ('test',))
+    if exported:
+        cfg.model = ConfigDict(type=OnnxModel.__name__, file=path)
+        add_import(cfg, OnnxModel)
+        changes.note('CHECKPOINT')
     with building(cfg, args.config):
         try:
             runner = EvaluationRunner.from_cfg(cfg)
@@ -95,7 +107,10 @@ def test(argv: Sequence[str] | None = None) -> None:
     check_dataset(cfg, loops['test'].dataloader.dataset)
     if not args.no_data_check:
         call_in_first(check_samples_of, loops)
-    check_fit(runner.model, cfg.load_from)
+    if exported:
+        runner.model.check_classes(loops['test'].dataloader.dataset)
+    else:
+        check_fit(runner.model, cfg.load_from)
     runner.test()
 
 

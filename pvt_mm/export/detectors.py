@@ -43,6 +43,8 @@ class Detector(nn.Module):
         check(model)
         self.model = exportable(model)
         self.find = kind_of(model)
+        if hasattr(model, 'level_embed'):  # mmdet's linspace fixes the size
+            self.model.encoder.get_encoder_reference_points = cell_centres
         preprocessor = model.data_preprocessor
         self.divisor = preprocessor.pad_size_divisor
         self.fill = float(preprocessor.pad_value)
@@ -385,6 +387,26 @@ def levels_of(
     tokens, places = torch.cat(tokens, 1), torch.cat(places, 1)
     encoder = dict(feat=tokens, feat_mask=mask, feat_pos=places)
     return {**encoder, **both}, {'memory_mask': mask, **both}
+
+
+def cell_centres(
+    spatial_shapes: Sequence[Sides], valid_ratios: Tensor, device: Any
+) -> Tensor:
+    """Where each cell is on each map: (B, sum of h * w, maps, 2)
+
+    Args:
+        spatial_shapes: h and w of each map.
+        valid_ratios: share of its width and height that is no padding,
+            (B, maps, 2).
+        device: of the result.
+    """
+    points = []
+    for i, (h, w) in enumerate(spatial_shapes):
+        x = (torch.arange(w, device=device) + 0.5) / w
+        y = (torch.arange(h, device=device) + 0.5) / h
+        grid = torch.stack([x.expand(h, w), y[:, None].expand(h, w)], -1)
+        points.append(grid.flatten(0, 1) / valid_ratios[:, i, None])
+    return torch.cat(points, 1)[:, :, None] * valid_ratios[:, None]
 
 
 def beyond(x: Tensor, size: Sides, padded: Sides) -> Tensor:

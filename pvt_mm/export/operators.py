@@ -109,15 +109,12 @@ def onnx_operators() -> dict:
         for i, (x, stride) in enumerate(zip(maps, strides, strict=True)):
             there = op.NonZero(op.Equal(levels, op.Constant(value_int=i)))
             there = op.Transpose(there, perm=[1, 0])
-            image, boxes = op.Split(
-                op.GatherND(rois, there),
-                op.Constant(value_ints=[1, 4]),
-                axis=1,
-            )
-            image = op.Squeeze(image, op.Constant(value_ints=[1]))
+            here = op.GatherND(rois, there)  # (k, 5)
+            image = op.Gather(here, op.Constant(value_int=0), axis=1)
+            corners = op.Constant(value_ints=[1, 2, 3, 4])
             aligned = op.RoiAlign(
                 x,
-                boxes,
+                op.Gather(here, corners, axis=1),
                 op.Cast(image, to=INT64.dtype),
                 coordinate_transformation_mode='half_pixel',
                 output_height=side,

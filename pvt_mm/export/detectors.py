@@ -343,6 +343,8 @@ def map_queries(
         )
         decoder = dict(memory_mask=mask, memory_pos=place)
     more, heads = model.pre_decoder(**model.forward_encoder(**encoder))
+    # a view whose strides could be those of a batch of two fixes the batch
+    more = {k: v.contiguous() for k, v in more.items()}
     heads.update(model.forward_decoder(**{**decoder, **more}))
     head = model.bbox_head
     logits, boxes = (x[-1] for x in head(**heads))

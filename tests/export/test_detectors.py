@@ -2,11 +2,8 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -22,9 +19,9 @@ from pvt_mm.engine.onnx_model import OnnxModel, normalize, paste
 from pvt_mm.engine.test import test as run_test
 from pvt_mm.errors import UsageError
 from pvt_mm.export import check, cli, parity
-from pvt_mm.export.detectors import Detector, kind_of
+from pvt_mm.export.detectors import Detector
 from pvt_mm.export.operators import OUT, nms, roi_align
-from pvt_mm.export.program import SMALLEST, to_onnx, to_pt2, trace
+from pvt_mm.export.program import to_onnx, trace
 
 ROOT = Path(__file__).parents[2]
 # A config of each method; with box refinement too.
@@ -76,9 +73,7 @@ def test_objects_are_mmdets(name):
     detector, total = Detector(model), parity.Apart()
     for batch, height, width in ((1, 131, 203), (2, 160, 97)):
         images = parity.draw(batch, height, width)
-        ours = objects(
-            lambda x: check.outputs(detector, x), detector, images
-        )
+        ours = objects(lambda x: check.outputs(detector, x), detector, images)
         theirs = parity.detect(model, images)
         total = total.join(parity.difference(ours, theirs, parity.BEST))
     assert total.objects >= 60
@@ -212,7 +207,8 @@ def test_ap_of_a_file(folder, monkeypatch, capsys):
         run_test(
             ['det.py', weights, '--out', 'x.pkl', '--cfg-options', *options]
         )
-        printed.append(re.findall(r'bbox_mAP\S*: (\S+)', capsys.readouterr().out))
+        said = capsys.readouterr().out
+        printed.append(re.findall(r'bbox_mAP\S*: (\S+)', said))
     assert printed[0] and printed[0] == printed[1]
 
 

@@ -22,6 +22,7 @@ from pvt_mm.export import check, cli, parity
 from pvt_mm.export.detectors import Detector
 from pvt_mm.export.operators import OUT, nms, roi_align
 from pvt_mm.export.program import to_onnx, trace
+from pvt_mm.inference.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
 # A config of each method; with box refinement too.
@@ -49,8 +50,11 @@ def build(name, **options):
     cfg.model.neck.in_channels = [small_detectors.DIMS[i] for i in levels]
     if 'encoder' in cfg.model:
         cfg.model.encoder.num_layers = cfg.model.decoder.num_layers = 2
-    else:
+    elif 'sparse' not in name:
         small_detectors.narrow(cfg.model, 64)
+        heads = cfg.model.get('roi_head', {}).get('bbox_head')
+        for head in heads if isinstance(heads, list) else []:
+            small_detectors.narrow(head, 64)
     cfg.model.update(options)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).eval()
@@ -60,7 +64,7 @@ def build(name, **options):
     return model
 
 
-def objects(run, model, images):
+def objects(run, images):
     """What a detector or a file finds in BGR images."""
     image = torch.from_numpy(normalize(images.numpy(), MEAN, STD, 'RGB'))
     return parity.objects_of(run(image), images, {'mask_threshold': '0.5'})
@@ -71,7 +75,7 @@ def test_objects_are_mmdets(name):
     """Odd sizes, so that the image is padded; alone and two together."""
     model = build(name, **METHODS[name])
     detector, total = Detector(model), parity.Apart()
-    for batch, height, width in ((1, 131, 203), (2, 160, 97)):
+    for batch, height, width in ((1, 131, 173), (2, 128, 97)):
         images = parity.draw(batch, height, width)
         ours = objects(lambda x: check.outputs(detector, x), detector, images)
         theirs = parity.detect(model, images)
@@ -221,3 +225,77 @@ def test_files_that_cannot_be_tested(folder, tmp_path):
     data.set_metainfo(dict(classes=('cat', 'dog')))
     with pytest.raises(UsageError, match='has the classes disc, square'):
         model.check_classes(data)
+
+
+def reader():
+    """The reader of docs/export.md."""
+    text = (ROOT / 'docs/export.md').read_text()
+    (code,) = (
+        block
+        for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+        if 'photograph' in block
+    )
+    return code
+
+
+@pytest.fixture(scope='module')
+def masks(tmp_path_factory):
+    """Mask R-CNN whose random heads find something -> its folder.
+
+    The file has the preprocessing inside.
+    """
+    root = tmp_path_factory.mktemp('masks')
+    cfg = load_config(ROOT / 'configs/mask_rcnn_pvt_v2_b0_coco.py')
+    cfg.model.backbone = dict(small_detectors.BACKBONE)
+    cfg.model.neck.in_channels = list(small_detectors.DIMS)
+    small_detectors.narrow(cfg.model, 64)
+    cfg.model.test_cfg.rpn.max_per_img = 100
+    small_runs.write(cfg, root / 'mask.py')
+    model = build('mask_rcnn_pvt_v2_b0_coco')
+    torch.save(model.state_dict(), root / 'mask.pth')
+    names = [root / 'mask.py', root / 'mask.pth']
+    out = [*names, '--out', root / 'mask.onnx', '--with-preprocessing']
+    cli.main(list(map(str, out)))
+    return root
+
+
+@pytest.mark.slow
+def test_the_reader_of_the_page(masks, tmp_path):
+    """It prints the objects that mmdet finds, and paints them."""
+    assert len(reader().splitlines()) <= 42
+    (tmp_path / 'reader.py').write_text(reader())
+    image = parity.draw(1, 160, 200)[0].permute(1, 2, 0).numpy()
+    cv2.imwrite(str(tmp_path / 'in.png'), image)
+    done = subprocess.run(
+        [sys.executable, 'reader.py', masks / 'mask.onnx', 'in.png', 'o.png'],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    predictor = Predictor(str(masks / 'mask.py'), masks / 'mask.pth', 'cpu')
+    (sample,) = predictor.predict([predictor.prepare(image)])
+    found = sample.pred_instances
+    found = found[found.scores > 0.3]
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert len(lines) == len(found) > 0
+    boxes = torch.tensor([[float(x) for x in line[-4:]] for line in lines])
+    order = found.scores.argsort(descending=True)
+    assert (boxes - found.bboxes[order]).abs().max() < 0.1
+    painted = cv2.imread(str(tmp_path / 'o.png'))
+    assert painted.shape == image.shape and (painted != image).any()
+
+
+@pytest.mark.slow
+def test_openvino_finds_the_same(masks):
+    openvino = pytest.importorskip('openvino')
+    images = parity.draw(2, 160, 200)
+    model = openvino.Core().compile_model(masks / 'mask.onnx', 'CPU')
+    results = model({'image': images.numpy()})
+    results = [torch.from_numpy(results[x]) for x in model.outputs]
+    run = check.runner((masks / 'mask.onnx').read_bytes(), '.onnx')
+    ours, theirs = (
+        parity.objects_of(x, images, {'mask_threshold': '0.5'})
+        for x in (results, run(images))
+    )
+    assert parity.difference(ours, theirs).equal()

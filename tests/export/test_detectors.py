@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -78,7 +81,7 @@ def test_objects_are_mmdets(name):
     detector, total = Detector(model), parity.Apart()
     for batch, height, width in ((1, 131, 173), (2, 128, 97)):
         images = parity.draw(batch, height, width)
-        ours = objects(lambda x: check.outputs(detector, x), detector, images)
+        ours = objects(partial(check.outputs, detector), images)
         theirs = parity.detect(model, images)
         total = total.join(parity.difference(ours, theirs, parity.BEST))
     assert total.objects >= 60

@@ -108,11 +108,11 @@ class Operators(nn.Module):
     def forward(self, image):
         """(B, 3, H, W) -> kept boxes, and what is in them"""
         corners = image[:, :2, :10, :2].flatten(1).view(-1, 10, 4).abs() * 40
-        boxes = torch.cat([corners[..., :2], corners.sum(-1, True) / 2], -1)
-        boxes = torch.cat([boxes, boxes[..., 2:] + 9], -1)
+        first = corners[..., :2]
+        boxes = torch.cat([first, first + corners[..., 2:] + 1], -1)
         scores = image[:, 2, :10, 5].sigmoid()
         scores = scores.where(scores > 0.3, OUT)
-        number = torch.zeros_like(scores) + torch.arange(len(image))[:, None]
+        number = torch.arange(image.shape[0])[:, None] + 0 * scores
         rois = torch.cat([number[..., None], boxes], -1).flatten(0, 1)
         levels = (rois[:, 3] > 30).long()
         maps = [image, image[..., ::2, ::2]]
@@ -120,7 +120,7 @@ class Operators(nn.Module):
             roi_align(maps, rois, levels, [1, 2], 7, samples)
             for samples in (0, 2)
         )
-        return nms(boxes, scores, 0.5, 10), adaptive, fixed
+        return nms(boxes, scores, 0.2, 10), adaptive, fixed
 
 
 def test_operators_of_onnx_are_mmcvs():

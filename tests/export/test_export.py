@@ -4,6 +4,7 @@ import io
 import json
 import re
 from contextlib import redirect_stdout
+from copy import deepcopy
 from pathlib import Path
 
 import golden
@@ -20,7 +21,7 @@ from pvt_mm.errors import CheckpointError, UsageError
 from pvt_mm.export import check, cli
 from pvt_mm.export.program import to_onnx, to_pt2, trace
 from pvt_mm.export.replacements import AnySize
-from pvt_mm.export.target import Parts, Target, load_target
+from pvt_mm.export.target import IMAGENET, Parts, Target, load_target
 from pvt_mm.models.layers import linear, mlp
 
 # Two stages: strided keys and all keys; the row of PVT's class token.
@@ -177,6 +178,34 @@ def test_segmentor_gives_mmsegs_logits(trained, written):
         (logits,) = run(image)
         assert logits.shape == (batch, 6, *size)
         assert (logits - want).abs().max() < 1e-4 * want.abs().max()
+
+
+def test_label_maps_from_pixels_by_rounded_weights(trained, written, tmp_path):
+    config, model, weights = trained
+    out = tmp_path / 'labels.onnx'
+    options = ['--argmax', '--with-preprocessing', '--half']
+    cli.main([config, weights, '--out', str(out), *options])
+    assert out.stat().st_size < 0.8 * written[0].stat().st_size
+    made = onnx.load(out)
+    about = {prop.key: prop.value for prop in made.metadata_props}
+    assert about['channels'] == 'BGR' and json.loads(about['mean']) == [0] * 3
+    assert [x.name for x in made.graph.output] == ['label_map']
+    model = deepcopy(model)
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            tensor.data.copy_(tensor.data.half())
+    image = torch.randint(256, (2, 3, 65, 77), dtype=torch.uint8)
+    mean, std = (
+        torch.tensor(x)[:, None, None]
+        for x in (IMAGENET['mean'], IMAGENET['std'])
+    )
+    with torch.no_grad():
+        logits = model.encode_decode(
+            (image.flip(1) - mean) / std, [dict(img_shape=(65, 77))]
+        )
+    (labels,) = check.runner(out.read_bytes(), '.onnx')(image)
+    assert labels.dtype == torch.uint8 and labels.shape == (2, 65, 77)
+    assert (labels != logits.argmax(1)).float().mean() < 1e-3
 
 
 def test_file_says_how_to_use_it(written):
@@ -338,6 +367,8 @@ WRONG = {
     'pvt_tiny --out x.txt': 'must end with .onnx or .pt2',
     'pvt_tiny --out there.pt2': 'is there already: use --force',
     'pvt_tiny --out no/x.pt2': 'is no folder: make it first',
+    'pvt_tiny --out x.onnx --argmax': '--argmax is for segmentors, and pvt_t',
+    'pvt_tiny --out x.pt2 --half': '--half is for .onnx files',
     'pvt_tiny --out x.pt2 --size 63 64': '--size 63 64: at least 64 64',
     'pvt_tiny --out x.pt2 --fixed --size 31 64': 'at least 32 32',
 }

@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Print the table, a row when it is there."""
     args = parser().parse_args()
-    data = args.folder / 'shapes/coco'
+    data = args.folder.absolute() / 'shapes/coco'
     if not data.exists():
         draw_coco(data, 600, 150)
     print(HEAD, flush=True)
@@ -80,15 +80,17 @@ def main() -> None:
             config, weights = (
                 args.folder / f'{name}{suffix}' for suffix in ('.py', '.pth')
             )
+            write_config(method, family, data, config)
             if not weights.exists():
-                write_config(method, family, data, config)
                 train(config, weights, METHODS[method][1])
             file = weights.with_suffix('.onnx')
             export([str(config), str(weights), '--out', str(file), '--force'])
             found = compare(config, weights, file, data, args.images)
+            print(f'{name}: {found}', file=sys.stderr, flush=True)
             scores = [score(config, path) for path in (weights, file)]
             masks = f'{found.masks:.0e}' if 'mask' in method else '-'
-            print(ROW.format(method, family, *scores, *found[:3], masks))
+            row = ROW.format(method, family, *scores, *found[:3], masks)
+            print(row, flush=True)
 
 
 def write_config(method: str, family: str, data: Path, out: Path) -> None:

@@ -65,6 +65,8 @@ def build(name, **options):
     for key, value in model.named_parameters():
         if 'head' in key and 'proposal' not in key:
             nn.init.normal_(value, float(value.mean() > 0.5), 0.05)
+    if 'sparse' in name:
+        model.rpn_head.init_weights()  # boxes of the whole image
     return model
 
 

@@ -315,7 +315,9 @@ def box_queries(
     batch = maps[0].shape[0]
     boxes = bbox_cxcywh_to_xyxy(rpn.init_proposal_bboxes.weight)
     boxes = in_pixels(boxes, size).expand(batch, -1, -1)
+    # contiguous, as in mmdet: other strides are rounded in another way
     query = rpn.init_proposal_features.weight.expand(batch, -1, -1)
+    query = query.contiguous()
     stages = zip(roi.bbox_roi_extractor, roi.bbox_head, strict=True)
     for extractor, head in stages:
         x = align(extractor, maps, boxes)

@@ -117,7 +117,7 @@ class Operators(nn.Module):
         number = torch.arange(image.shape[0])[:, None] + 0 * scores
         rois = torch.cat([number[..., None], boxes], -1).flatten(0, 1)
         levels = (rois[:, 3] > 30).long()
-        maps = [image, image[..., ::2, ::2]]
+        maps = [image, nn.functional.avg_pool2d(image, 2)]
         adaptive, fixed = (
             roi_align(maps, rois, levels, [1, 2], 7, samples)
             for samples in (0, 2)

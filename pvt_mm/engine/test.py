@@ -20,6 +20,7 @@ from ..errors import UsageError
 from .gpu import prepare_gpu
 from .hooks.predictions_hook import PredictionsHook
 from .launch import call_in_first, number_process, start_processes
+from .onnx_model import OnnxModel
 from .run_config import add_import, add_run_arguments, read_run_config
 from .runner import FaultTolerantRunner
 
@@ -45,7 +46,10 @@ def test_parser() -> argparse.ArgumentParser:
     """The options of testing."""
     p = command_parser('Evaluate a trained detector, segmentor or classifier.')
     add_run_arguments(p)
-    p.add_argument('checkpoint', help='weights of the whole model')
+    p.add_argument(
+        'checkpoint',
+        help='weights of the whole model, or a FILE.onnx of pvt_mm export',
+    )
     p.add_argument(
         '--out', help='keep predictions: FILE.pkl, or a folder of label maps'
     )
@@ -69,7 +73,11 @@ def test(argv: Sequence[str] | None = None) -> None:
     number_process(args.launcher)
     needed = ('test_dataloader', 'test_evaluator')
     cfg, changes = read_run_config(args, needed)
-    cfg.load_from = str(locate(args.checkpoint))
+    exported = args.checkpoint.endswith('.onnx')
+    if exported and args.tta:
+        raise UsageError('--tta needs weights, not an .onnx file')
+    path = str(locate(args.checkpoint).absolute())
+    cfg.load_from = None if exported else path
     changes.note('CHECKPOINT')
     if args.out:
         check_writable(args.out, folder=cfg.get('default_scope') == 'mmseg')
@@ -89,6 +97,10 @@ def test(argv: Sequence[str] | None = None) -> None:
     check_paths(cfg, ('test',))
     if not args.no_data_check:
         call_in_first(check_annotations, cfg, ('test',))
+    if exported:
+        cfg.model = ConfigDict(type=OnnxModel.__name__, file=path)
+        add_import(cfg, OnnxModel)
+        changes.note('CHECKPOINT')
     with building(cfg, args.config):
         try:
             runner = EvaluationRunner.from_cfg(cfg)
@@ -98,7 +110,10 @@ def test(argv: Sequence[str] | None = None) -> None:
     check_dataset(cfg, loops['test'].dataloader.dataset)
     if not args.no_data_check:
         call_in_first(check_samples_of, loops)
-    check_fit(runner.model, cfg.load_from)
+    if exported:
+        runner.model.check_classes(loops['test'].dataloader.dataset)
+    else:
+        check_fit(runner.model, cfg.load_from)
     runner.test()
 
 

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..benchmark.measure import interleave
+from ..engine.onnx_model import normalize
 from ..errors import UsageError
+from . import parity
 from .program import quiet
 from .target import Target
 
@@ -67,24 +69,41 @@ def shapes(
     ]
 
 
-def difference(model: nn.Module, run: Run, shape: tuple[int, ...]) -> float:
+def random_image(shape: tuple[int, ...], raw: bool) -> Tensor:
+    """A random image, normalized or, if raw, of pixels."""
+    generator = torch.Generator().manual_seed(0)
+    if raw:
+        return torch.randint(
+            256, shape, generator=generator, dtype=torch.uint8
+        )
+    return torch.randn(shape, generator=generator)
+
+
+def difference(
+    model: nn.Module, run: Run, shape: tuple[int, ...], raw: bool = False
+) -> float:
     """The largest difference of results, relative to the largest value.
 
     Args:
         model: that was exported.
         run: runs the file.
         shape: (B, C, H, W) of the random image.
+        raw: whether images are uint8.
     """
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(shape, generator=generator)
+    image = random_image(shape, raw)
     pairs = zip(outputs(model, image), run(image), strict=True)
     return max(apart(ours, theirs) for ours, theirs in pairs)
 
 
 def apart(ours: Tensor, theirs: Tensor) -> float:
-    """Largest difference by largest value; infinite for other shapes."""
+    """Largest difference by largest value; infinite for other shapes.
+
+    Of label maps the share of pixels that differ.
+    """
     if ours.shape != theirs.shape:
         return float('inf')
+    if not ours.is_floating_point():
+        return float((ours != theirs).float().mean())
     return float((ours - theirs).abs().max() / ours.abs().max())
 
 
@@ -96,6 +115,8 @@ def compare(
 ) -> Iterator[str]:
     """Compare a file with its model -> lines on difference and latency.
 
+    A detector with its heads is compared with mmdet's own, on drawn images.
+
     Args:
         found: what was exported.
         run: runs the file.
@@ -103,23 +124,15 @@ def compare(
         timed: height and width of the image for the latency.
 
     Raises:
-        UsageError: the results differ by more than LIMIT.
+        UsageError: the results differ by more than is allowed.
     """
-    channels, worst = found.backbone.in_channels, 0.0
+    channels = found.backbone.in_channels
     wanted = shapes(channels, size, found.smallest)
-    for shape in wanted:
-        worst = max(worst, difference(found.model, run, shape))
-        if not worst <= LIMIT:
-            raise UsageError(
-                f'nothing was written: for an image {shape} the file would '
-                f'differ by {worst:.1e} of the largest value (allowed '
-                f'{LIMIT:.0e})'
-            )
-    yield (
-        f'equal within {worst:.1e} of the largest value ({len(wanted)} '
-        'batches)'
-    )
-    image = torch.randn(1, channels, *timed)
+    if 'boxes' in found.outputs:
+        yield compare_objects(found, run, wanted)
+    else:
+        yield compare_values(found, run, wanted)
+    image = random_image((1, channels, *timed), found.raw)
     calls = {
         'eager': partial(outputs, found.model, image),
         'file': partial(run, image),
@@ -131,3 +144,58 @@ def compare(
         f'PyTorch {1e3 * eager:.0f} ms (median of 5, '
         f'{torch.get_num_threads()} threads)'
     )
+
+
+def compare_values(
+    found: Target, run: Run, wanted: list[tuple[int, ...]]
+) -> str:
+    """Compare maps, logits or label maps -> a line.
+
+    Raises:
+        UsageError: they differ by more than LIMIT.
+    """
+    worst = 0.0
+    for shape in wanted:
+        worst = max(worst, difference(found.model, run, shape, found.raw))
+        if not worst <= LIMIT:
+            raise UsageError(
+                f'nothing was written: for an image {shape} the file would '
+                f'differ by {worst:.1e} of the largest value (allowed '
+                f'{LIMIT:.0e})'
+            )
+    return (
+        f'equal within {worst:.1e} of the largest value ({len(wanted)} '
+        'batches)'
+    )
+
+
+def compare_objects(
+    found: Target, run: Run, wanted: list[tuple[int, ...]]
+) -> str:
+    """Compare objects in drawn images with mmdet's -> a line.
+
+    Raises:
+        UsageError: they differ by more than parity.LIMITS.
+    """
+    about, total = found.about, parity.Apart()
+    # queries leave many weak objects, and nothing depends on their order
+    best = 0 if 'iou_threshold' in about else parity.BEST
+    for batch, _, height, width in wanted:
+        image = images = parity.draw(batch, height, width)
+        if not found.raw:
+            values = (about[key] for key in ('mean', 'std', 'channels'))
+            image = torch.from_numpy(normalize(images.numpy(), *values))
+        ours = parity.objects_of(run(image), images, about)
+        if found.whole:
+            theirs = parity.detect(found.whole, images)
+        else:  # rounded weights
+            results = outputs(found.model, image)
+            theirs = parity.objects_of(results, images, about)
+        total = total.join(parity.difference(ours, theirs, best))
+        if not total.equal():
+            raise UsageError(
+                'nothing was written: for an image '
+                f'{(batch, 3, height, width)} the file would find other '
+                f'objects than mmdet ({total})'
+            )
+    return f'the same as mmdet in {len(wanted)} batches, {total}'

@@ -22,8 +22,8 @@ NEEDS = {'.onnx': (['onnx', 'onnxscript'], ['onnxruntime']), '.pt2': ([], [])}
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
     p = command_parser(
-        'Write a backbone, or the model of a config, as a file '
-        'that runs without pvt_mm: normalized images -> maps or logits.'
+        'Write a backbone, or the model of a config, as a file that runs '
+        'without pvt_mm: images -> maps, logits, label maps or objects.'
     )
     p.add_argument('target', help='config, or a backbone such as pvt_v2_b2')
     p.add_argument(
@@ -43,6 +43,23 @@ def parser() -> argparse.ArgumentParser:
         '--fixed',
         action='store_true',
         help='one image of one size, in place of any batch and any size',
+    )
+    p.add_argument(
+        '--with-preprocessing',
+        action='store_true',
+        help='images are uint8 and BGR, as OpenCV reads them; the file '
+        'normalizes them',
+    )
+    p.add_argument(
+        '--argmax',
+        action='store_true',
+        help='of a segmentor the class of each pixel, in place of logits',
+    )
+    p.add_argument(
+        '--half',
+        action='store_true',
+        help='keep the weights as float16: an .onnx file of half the size, '
+        'which computes in float32',
     )
     p.add_argument(
         '--check',
@@ -67,11 +84,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = Path(args.out)
     check_out(out, args.force)
     check_libraries(out.suffix, args.check)
-    found = load_target(args.target, args.weights)
+    if args.half and out.suffix != '.onnx':
+        raise UsageError('--half is for .onnx files')
+    found = load_target(
+        args.target,
+        args.weights,
+        argmax=args.argmax,
+        raw=args.with_preprocessing,
+        half=args.half,
+    )
     size = check_size(found, tuple(args.size), args.fixed)
     for remark in found.remarks:
         print(remark)
-    data = export(found, out.suffix, size)
+    data = export(found, out.suffix, size, args.half)
     if args.check:
         run = runner(data, out.suffix)
         for line in compare(found, run, size, tuple(args.size)):
@@ -134,24 +159,35 @@ def check_size(
     return size if fixed else None
 
 
-def export(found: Target, suffix: str, size: tuple[int, int] | None) -> bytes:
+def export(
+    found: Target,
+    suffix: str,
+    size: tuple[int, int] | None,
+    half: bool = False,
+) -> bytes:
     """The content of the file.
 
     Args:
         found: what is exported.
         suffix: .onnx or .pt2.
         size: fixed height and width; None for any.
+        half: keep the weights as float16.
     """
     channels = found.backbone.in_channels
     sides = f'{size[0]}, {size[1]}' if size else 'H, W'
-    shape = f'({1 if size else "B"}, {channels}, {sides})'
+    shape = f'image ({1 if size else "B"}, {channels}, {sides})'
     about = {
         **found.about,
-        'input': f'image {shape}, float32: values from 0 to 255, minus '
-        'mean, by std',
+        'input': f'{shape}, uint8: as OpenCV reads it'
+        if found.raw
+        else f'{shape}, float32: values from 0 to 255, minus mean, by std',
         'smallest': list(size or [found.smallest] * 2),
     }
-    program = trace(found.model, channels, size, found.smallest)
+    if found.raw:
+        about |= {'mean': [0.0] * channels, 'std': [1.0] * channels}
+        about |= {'channels': 'BGR'}
+    program = trace(found.model, channels, size, found.smallest, found.raw)
     if suffix == '.pt2':
         return to_pt2(program, about)
-    return to_onnx(program, about, found.outputs)
+    least = 0 if size else found.smallest
+    return to_onnx(program, about, found.outputs, half, least)

@@ -6,7 +6,7 @@ divide n. ONNX has no such operator, and PyTorch's exporter asks for sizes
 that k divides (pytorch/pytorch#42653).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -102,10 +102,77 @@ class WholeUpsample(nn.Module):
         return F.interpolate(x, size, None, self.mode, self.align_corners)
 
 
+class PlainDeformableAttention(nn.Module):
+    """mmcv's MultiScaleDeformableAttention by grid_sample.
+
+    mmcv reads the sizes of the maps from a tensor, which a program for any
+    size cannot; here they are a list.
+
+    Args:
+        module: of mmcv, for tokens (B, N, C).
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(
+        self,
+        query: Tensor,
+        *_: Any,
+        value: Tensor | None = None,
+        identity: Tensor | None = None,
+        query_pos: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        reference_points: Tensor,
+        spatial_shapes: Sequence[Sequence[int]],
+        **__: Any,
+    ) -> Tensor:
+        """Tokens look at points near theirs, on maps (h, w) each.
+
+        Shape:
+            query (B, Q, C), value (B, sum of h * w, C), reference_points
+            (B, Q, maps, 2 or 4) -> (B, Q, C)
+        """
+        m = self.module
+        value = m.value_proj(query if value is None else value)
+        identity = query if identity is None else identity
+        query = query if query_pos is None else query + query_pos
+        if key_padding_mask is not None:
+            value = value.masked_fill(key_padding_mask[..., None], 0.0)
+        batch, number, _ = query.shape
+        shape = (batch, number, m.num_heads, m.num_levels, m.num_points)
+        offsets = m.sampling_offsets(query).view(*shape, 2)
+        weights = m.attention_weights(query).view(*shape[:3], -1).softmax(-1)
+        points = reference_points[:, :, None, :, None]
+        heads = value.unflatten(2, (m.num_heads, -1)).permute(0, 2, 3, 1)
+        cells = heads.flatten(0, 1).split(
+            [h * w for h, w in spatial_shapes], 2
+        )
+        found = []
+        for i, (h, w) in enumerate(spatial_shapes):
+            if points.shape[-1] == 2:
+                x, y = offsets[:, :, :, i].unbind(-1)
+                more = torch.stack([x / w, y / h], -1)
+            else:
+                more = offsets[:, :, :, i] / m.num_points
+                more = more * points[:, :, :, i, :, 2:] * 0.5
+            grid = 2 * (points[:, :, :, i, :, :2] + more) - 1
+            grid = grid.transpose(1, 2).flatten(0, 1)  # (B * heads, Q, P, 2)
+            x = cells[i].unflatten(2, (h, w))
+            found.append(F.grid_sample(x, grid, align_corners=False))
+        weights = weights.transpose(1, 2).flatten(0, 1)[:, None]
+        x = (torch.cat(found, -1) * weights).sum(-1)  # (B * heads, C / h, Q)
+        x = x.view(batch, -1, number).transpose(1, 2)
+        return m.dropout(m.output_proj(x)) + identity
+
+
 def replacement(module: nn.Module) -> nn.Module:
     """The module that is exported in place of a module."""
     kind = type(module)
     name = f'{kind.__module__}.{kind.__name__}'
+    if kind.__name__ == 'MultiScaleDeformableAttention':
+        return PlainDeformableAttention(module)
     if name == 'mmseg.models.utils.wrappers.Upsample':  # may be absent
         factor = module.scale_factor
         if factor is not None and factor == int(factor):
@@ -122,6 +189,8 @@ def exportable(model: nn.Module) -> nn.Module:
     """
     model = fuse_for_inference(model)
     for parent in list(model.modules()):
+        if isinstance(parent, PlainDeformableAttention):
+            continue
         for name, child in parent.named_children():
             setattr(parent, name, replacement(child))
     return model

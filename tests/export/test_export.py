@@ -4,6 +4,7 @@ import io
 import json
 import re
 from contextlib import redirect_stdout
+from copy import deepcopy
 from pathlib import Path
 
 import golden
@@ -20,7 +21,7 @@ from pvt_mm.errors import CheckpointError, UsageError
 from pvt_mm.export import check, cli
 from pvt_mm.export.program import to_onnx, to_pt2, trace
 from pvt_mm.export.replacements import AnySize
-from pvt_mm.export.target import Target, load_target
+from pvt_mm.export.target import IMAGENET, Parts, Target, load_target
 from pvt_mm.models.layers import cpu
 
 # Two stages: strided keys and all keys; the row of PVT's class token.
@@ -179,6 +180,34 @@ def test_segmentor_gives_mmsegs_logits(trained, written):
         assert (logits - want).abs().max() < 1e-4 * want.abs().max()
 
 
+def test_label_maps_from_pixels_by_rounded_weights(trained, written, tmp_path):
+    config, model, weights = trained
+    out = tmp_path / 'labels.onnx'
+    options = ['--argmax', '--with-preprocessing', '--half']
+    cli.main([config, weights, '--out', str(out), *options])
+    assert out.stat().st_size < 0.8 * written[0].stat().st_size
+    made = onnx.load(out)
+    about = {prop.key: prop.value for prop in made.metadata_props}
+    assert about['channels'] == 'BGR' and json.loads(about['mean']) == [0] * 3
+    assert [x.name for x in made.graph.output] == ['label_map']
+    model = deepcopy(model)
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            tensor.data.copy_(tensor.data.half())
+    image = torch.randint(256, (2, 3, 65, 77), dtype=torch.uint8)
+    mean, std = (
+        torch.tensor(x)[:, None, None]
+        for x in (IMAGENET['mean'], IMAGENET['std'])
+    )
+    with torch.no_grad():
+        logits = model.encode_decode(
+            (image.flip(1) - mean) / std, [dict(img_shape=(65, 77))]
+        )
+    (labels,) = check.runner(out.read_bytes(), '.onnx')(image)
+    assert labels.dtype == torch.uint8 and labels.shape == (2, 65, 77)
+    assert (labels != logits.argmax(1)).float().mean() < 1e-3
+
+
 def test_file_says_how_to_use_it(written):
     out, text = written
     made = onnx.load(out)
@@ -197,7 +226,7 @@ def test_file_says_how_to_use_it(written):
 
 
 def test_fixed_pt2_by_the_command_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, 'load_target', lambda *_: small_target())
+    monkeypatch.setattr(cli, 'load_target', lambda *_, **__: small_target())
     out = tmp_path / 'pvt.pt2'
     words = ['pvt_tiny', '--out', str(out), '--check', '--fixed']
     cli.main([*words, '--size', '40', '56'])
@@ -228,25 +257,34 @@ def detector(folder, recipe):
     return load_target(str(config), None)
 
 
-def test_a_detector_gives_maps_of_backbone_and_neck(tmp_path):
-    found = detector(tmp_path, 'retinanet_pvt_v2_b0_shapes')
+def test_a_detector_of_another_head_gives_maps(tmp_path):
+    config = tmp_path / 'fcos.py'
+    config.write_text(f"""
+_base_ = 'pvt_mm::retinanet_pvt_v2_b0_shapes.py'
+model = dict(
+    type='FCOS', {BACKBONE} neck=dict(in_channels=[16, 32, 40, 64]),
+    bbox_head=dict(_delete_=True, type='FCOSHead', num_classes=5,
+                   in_channels=64, strides=[8, 16, 32]))
+""")
+    found = load_target(str(config), None)
     assert found.remarks == [
-        'detector is a detector: its backbone and neck are exported; its '
-        'heads and NMS are not',
+        'fcos has a head that is not exported: the file ends with the maps '
+        'of its neck',
         'the weights are random: none were given',
     ]
     maps = check.outputs(found.model, torch.zeros(1, 3, 64, 96))
-    assert len(maps) == len(found.outputs)
+    assert found.outputs == ['map_0', 'map_1', 'map_2'] and len(maps) == 3
     assert not any('head' in n for n, _ in found.model.named_parameters())
 
 
 def test_maps_beyond_the_backbone_need_larger_images(tmp_path):
     found = detector(tmp_path, 'retinanet_pvt_v2_b0_coco')
     assert found.smallest == 256
-    program = trace(found.model, 3, None, found.smallest)
+    maps = Parts(found.whole, None)
+    program = trace(maps, 3, None, found.smallest)
     run = check.runner(to_pt2(program, {}), '.pt2')
     for shape in check.shapes(3, None, found.smallest)[:4]:
-        assert check.difference(found.model, run, shape) < 1e-4
+        assert check.difference(maps, run, shape) < 1e-4
     assert load_target('pvt_v2_b0', None).smallest == 64
 
 
@@ -263,15 +301,15 @@ model['neck'] = [
     dict(type='BFP', in_channels=16, num_levels=3, refine_level=1)]
 """)
     found = load_target(str(config), None)
-    assert found.outputs == ['map_0', 'map_1', 'map_2']
-    program = trace(found.model, 3, None, found.smallest)
+    maps = Parts(found.whole, None)
+    program = trace(maps, 3, None, found.smallest)
     for data, kind in (
         (to_pt2(program, {}), '.pt2'),
-        (to_onnx(program, {}, found.outputs), '.onnx'),
+        (to_onnx(program, {}, ['map_0', 'map_1', 'map_2']), '.onnx'),
     ):
         run = check.runner(data, kind)
         for shape in check.shapes(3, None, found.smallest)[:4]:
-            assert check.difference(found.model, run, shape) < 1e-4
+            assert check.difference(maps, run, shape) < 1e-4
 
 
 def test_another_librarys_backbone_is_refused(tmp_path):
@@ -297,7 +335,7 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
     with torch.no_grad():
         next(wrong.parameters()).add_(0.1)
     found = small_target()
-    monkeypatch.setattr(cli, 'load_target', lambda *_: found)
+    monkeypatch.setattr(cli, 'load_target', lambda *_, **__: found)
     data = to_pt2(trace(wrong, 3, (64, 64)), {})
     monkeypatch.setattr(cli, 'export', lambda *_: data)
     words = ['pvt_tiny', '--out', str(tmp_path / 'x.pt2'), '--check']
@@ -307,7 +345,7 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, 'load_target', lambda *_: small_target())
+    monkeypatch.setattr(cli, 'load_target', lambda *_, **__: small_target())
     monkeypatch.setattr(cli, 'export', lambda *_: b'new')
     out = tmp_path / 'x.pt2'
     out.write_bytes(b'old')
@@ -329,6 +367,8 @@ WRONG = {
     'pvt_tiny --out x.txt': 'must end with .onnx or .pt2',
     'pvt_tiny --out there.pt2': 'is there already: use --force',
     'pvt_tiny --out no/x.pt2': 'is no folder: make it first',
+    'pvt_tiny --out x.onnx --argmax': '--argmax is for segmentors, and pvt_t',
+    'pvt_tiny --out x.pt2 --half': '--half is for .onnx files',
     'pvt_tiny --out x.pt2 --size 63 64': '--size 63 64: at least 64 64',
     'pvt_tiny --out x.pt2 --fixed --size 31 64': 'at least 32 32',
 }

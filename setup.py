@@ -60,6 +60,7 @@ setup(
         # transformers is a baseline; set-up adds timm, without torchvision.
         'test': [
             'hypothesis',
+            'openvino',
             'pytest',
             'pytest-xdist',
             'ruff',

@@ -63,6 +63,7 @@ setup(
         'test': [
             'faster-coco-eval',
             'hypothesis',
+            'openvino',
             'pytest',
             'pytest-xdist',
             'ruff',

@@ -51,7 +51,7 @@ FAMILIES = {
 # fmt: on
 SIZES = ((160, 160), (136, 200), (192, 256), (160, 120))  # H, W
 GROUPS = dict(type='GN', num_groups=8)
-ROW = '| {} | {} | {:.2f} | {:.2f} | {} | {:.0e} | {:.0e} | {} |'
+ROW = '| {} | {} | {:.3f} | {:.3f} | {} | {:.0e} | {:.0e} | {} |'
 HEAD = """\
 | method | family | AP | AP of the file | objects | boxes | scores | masks |
 | --- | --- | --- | --- | --- | --- | --- | --- |"""

@@ -63,7 +63,6 @@ setup(
         'test': [
             'faster-coco-eval',
             'hypothesis',
-            'openvino',
             'pytest',
             'pytest-xdist',
             'ruff',

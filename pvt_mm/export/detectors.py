@@ -69,7 +69,10 @@ def kind_of(model: nn.Module) -> Callable[..., tuple[Tensor, ...]] | None:
     if type(rois) in (roi_heads.StandardRoIHead, roi_heads.CascadeRoIHead):
         return two_stage
     if type(model) in (detectors.DETR, detectors.DeformableDETR):
-        return None if getattr(model, 'as_two_stage', False) else map_queries
+        # torch 2.13 writes box refinement as a file that ONNX Runtime refuses
+        options = ('as_two_stage', 'with_box_refine')
+        other = any(getattr(model, name, False) for name in options)
+        return None if other else map_queries
     if type(head) in (
         *(dense_heads.RetinaHead, dense_heads.RetinaSepBNHead),
         *(dense_heads.ATSSHead, dense_heads.GFLHead),

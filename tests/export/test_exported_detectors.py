@@ -29,21 +29,21 @@ from pvt_mm.export.program import to_onnx, trace
 from pvt_mm.inference.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
-# A config of each method; with box refinement too.
-METHODS = {
-    'retinanet_pvt_v2_b0_coco': {},
-    'atss_pvt_v2_b2_coco': {},
-    'gfl_pvt_v2_b2_coco': {},
-    'mask_rcnn_pvt_v2_b0_coco': {},
-    'cascade_mask_rcnn_pvt_v2_b2_coco': {},
-    'detr_pvt_small_coco': {},
-    'deformable_detr_mpvit_small_coco': {'with_box_refine': True},
-    'sparse_rcnn_pvt_v2_b2_coco': {},
-}
+# A config of each method.
+METHODS = (
+    'retinanet_pvt_v2_b0_coco',
+    'atss_pvt_v2_b2_coco',
+    'gfl_pvt_v2_b2_coco',
+    'mask_rcnn_pvt_v2_b0_coco',
+    'cascade_mask_rcnn_pvt_v2_b2_coco',
+    'detr_pvt_small_coco',
+    'deformable_detr_mpvit_small_coco',
+    'sparse_rcnn_pvt_v2_b2_coco',
+)
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
-def build(name, **options):
+def build(name):
     """A slim detector of a config, whose random heads find something."""
     cfg = load_config(ROOT / f'configs/{name}.py')
     init_default_scope('mmdet')
@@ -59,7 +59,6 @@ def build(name, **options):
         heads = cfg.model.get('roi_head', {}).get('bbox_head')
         for head in heads if isinstance(heads, list) else []:
             small_detectors.narrow(head, 64)
-    cfg.model.update(options)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).eval()
     for key, value in model.named_parameters():
@@ -79,7 +78,7 @@ def objects(run, images):
 @pytest.mark.parametrize('name', METHODS)
 def test_objects_are_mmdets(name):
     """Odd sizes, so that the image is padded; alone and two together."""
-    model = build(name, **METHODS[name])
+    model = build(name)
     detector, total = Detector(model), parity.Apart()
     for batch, height, width in ((1, 131, 173), (2, 128, 97)):
         images = parity.draw(batch, height, width)

@@ -135,8 +135,14 @@ def use_faster_coco_eval() -> str:
     if metric is None or find_spec('faster_coco_eval') is None:
         return ''
     from faster_coco_eval import COCOeval_faster
+    from pycocotools.cocoeval import COCOeval
 
-    metric.COCOeval = COCOeval_faster
+    class FasterEval(COCOeval_faster):
+        """Matches boxes faster; its own AP is of the last maxDets, 1000."""
+
+        summarize = COCOeval.summarize
+
+    metric.COCOeval = FasterEval
     return version('faster-coco-eval')
 
 

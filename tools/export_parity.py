@@ -117,7 +117,7 @@ def write_config(method: str, family: str, data: Path, out: Path) -> None:
         evaluator.ann_file = f'{data}/annotations/instances_val2017.json'
     cfg.data_root = f'{data}/'
     cfg.optim_wrapper.optimizer.lr = 4e-4 if queries else 1e-3
-    Config(cfg._cfg_dict.to_dict()).dump(str(out))
+    Config(cfg.to_dict()).dump(str(out))
 
 
 def narrow(node: Any, width: int) -> None:

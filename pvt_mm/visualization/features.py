@@ -90,7 +90,7 @@ def attention(call: tuple, block: nn.Module, at: tuple) -> Attention:
     x, size, *shared = call[0]
     if isinstance(block, PositionedBlock):
         cpe = shared[0]
-        k = block.project(cpe(x, size)).chunk(3, -1)[1][0]
+        k = block.attn.qkv(block.norm1(cpe(x, size))).chunk(3, -1)[1][0]
         weights = k.unflatten(-1, (HEADS, -1)).softmax(0).mean(-1)  # N, heads
         weights = weights.T.unflatten(1, size)
         return Attention(weights, (1.0, 1.0), False)

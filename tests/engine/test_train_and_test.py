@@ -441,6 +441,8 @@ def test_the_log_on_the_page_is_what_a_run_writes(capsys, monkeypatch):
             [COCO, '--cfg-options', 'train_dataloader.num_workers=4']
         )
     said = re.sub('.* - INFO - ', '', capsys.readouterr().out)
+    said, lines = re.subn('Layers on the CPU: .*[.]\n', '', said)
+    assert lines == 1  # the page is of a GPU
     page = (ROOT / 'docs/training.md').read_text()
     assert page.split('```text\n')[1].split('```')[0] == said
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from pvt_mm.benchmark import flops
 from pvt_mm.benchmark.cli import add_machine_arguments, prepare
-from pvt_mm.benchmark.machine import best
+from pvt_mm.benchmark.machine import best, processor
 from pvt_mm.benchmark.measure import (
     MIB,
     finish,
@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for row in measure(network, args.batch, args.rounds, device):
             rows.append(row)
             print(rendered([row]).splitlines()[-1], flush=True)
-    machine = facts['GPU' if device == 'cuda' else 'processor']
+    machine = facts.get('GPU') or processor()
     write_rows(args.out, rows, Row, machine)
     said = [f'{name}: {value}' for name, value in facts.items()]
     size = '{} x {} x {}'.format(args.batch, *args.size)

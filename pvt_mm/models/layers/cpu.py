@@ -198,8 +198,10 @@ def in_bands(
         (B, H, ..., C')
     """
     images, height = x.shape[:2]
+    if not use_bands(x, recompute):  # first: a compiler would keep the sizes
+        return function(x, 0, height)
     row = x[0, 0].numel() // x.shape[-1] * hidden * x.element_size()
-    if images * height * row <= BAND or not use_bands(x, recompute):
+    if images * height * row <= BAND:
         return function(x, 0, height)
     if torch.is_grad_enabled():
         function = partial(

@@ -4,17 +4,16 @@ Both give the values of the plain layers; a GPU, PyTorch's compiler and an
 exported file never see them.
 
 Products. PyTorch gives float32 products to MKL, and convolutions to oneDNN,
-which uses more of AVX-512 on processors that are not Intel's. A linear layer
-over tokens is a convolution with a window of one cell, and is computed as one.
+which uses more of AVX-512 on AMD's processors. A linear layer over tokens is
+computed as what it is, a convolution with a window of one cell.
 
 Bands. The hidden features of a feed-forward network are four to eight times
 as large as its input. Made a band of rows at a time they stay in the cache,
 and none of their memory is new. In training each band is computed again in
 the backward pass, which is faster than to read it from memory.
 
-What is right differs by processor, so one row of CHOICES is taken by the
-processor's maker and instructions, and logged at the start of a run;
-``PVT_MM_CPU=plain`` (or the name of another row) in the environment chooses.
+The processor's maker and instructions choose a row of CHOICES, which is logged
+at the start of a run; ``PVT_MM_CPU=plain`` (or another row) overrides it.
 The measurements behind each row are in docs/performance.md.
 """
 
@@ -40,17 +39,14 @@ TOKENS = 256  # of fewer a convolution costs more than a product
 
 
 class Choice(NamedTuple):
-    """What is used in inference, and what in training as well."""
+    """Whether oneDNN makes products, and when features are made in bands."""
 
     onednn: bool = False
-    onednn_training: bool = False
     bands: bool = True
     bands_training: bool = False
 
     def __str__(self) -> str:
         products = 'oneDNN' if self.onednn else 'PyTorch'
-        if self.onednn != self.onednn_training:
-            products += ' (in training PyTorch)'
         bands = f'in bands of {BAND >> 20} MiB' if self.bands else 'whole'
         if self.bands_training:
             bands += ', computed again in the backward pass'
@@ -59,9 +55,8 @@ class Choice(NamedTuple):
 
 CHOICES = {
     'plain': Choice(bands=False),
-    'amd_avx512': Choice(True, True, True, True),
+    'amd_avx512': Choice(onednn=True, bands_training=True),
     'amd': Choice(bands_training=True),
-    'intel_avx512': Choice(onednn=True),
     'other': Choice(),
 }
 forced: list[str] = []  # the last one counts; see as_on
@@ -104,10 +99,10 @@ def processor_kind() -> str:
         maker = Path('/proc/cpuinfo').read_text()
     except OSError:
         maker = platform.processor()  # on Windows it ends with the maker
+    if 'AuthenticAMD' not in maker:
+        return 'other'
     wide = torch.backends.cpu.get_cpu_capability().startswith('AVX512')
-    if 'AuthenticAMD' in maker:
-        return 'amd_avx512' if wide else 'amd'
-    return 'intel_avx512' if wide and 'GenuineIntel' in maker else 'other'
+    return 'amd_avx512' if wide else 'amd'
 
 
 def describe() -> str:
@@ -133,11 +128,7 @@ def use_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.numel() >= TOKENS * x.shape[-1]
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled('cpu')
-        and (
-            choice().onednn_training
-            if torch.is_grad_enabled()
-            else choice().onednn
-        )
+        and choice().onednn
     )
 
 

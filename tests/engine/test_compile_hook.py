@@ -137,3 +137,31 @@ def test_hook_compiles_the_backbone_of_a_training_step(monkeypatch, backend):
     assert losses[1] < losses[0]
     assert counters['stats']['unique_graphs'] == 1
     assert model.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_statistics_of_all_processes_divide_the_graph(monkeypatch):
+    """SyncBN has no CPU code: its exchange is a break in a plain batch norm."""
+
+    def forward(norm, x):
+        torch._dynamo.graph_break()
+        return torch.nn.BatchNorm2d.forward(norm, x)
+
+    monkeypatch.setattr(torch.nn.SyncBatchNorm, 'forward', forward)
+    monkeypatch.setattr(
+        torch.nn.SyncBatchNorm,
+        '_check_input_dim',
+        torch.nn.BatchNorm2d._check_input_dim,
+    )
+    monkeypatch.setattr(
+        compile_hook, 'inductor_backend', lookup_backend('aot_eager')
+    )
+    arch = dict(dims=(8,), depths=(1,), mlp_ratios=(1,), paths=(1,))
+    options = {'type': 'MPViT', 'arch': arch, 'out_indices': (0,)}
+    model = golden.MODELS.build({**options, 'norm_cfg': {'type': 'SyncBN'}})
+    plain = deepcopy(model)
+    compile_hook.compile_backbone(model)
+    image = torch.randn(2, 3, 64, 96)
+    torch.testing.assert_close(model(image), plain(image))
+    assert counters['stats']['unique_graphs'] > 1
+    for a, b in zip(model.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(a, b)

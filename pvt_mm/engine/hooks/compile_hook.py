@@ -25,5 +25,11 @@ class CompileHook(Hook):
 
 
 def compile_backbone(backbone: nn.Module) -> None:
-    """Compile a backbone in place, as one graph for images of all sizes."""
-    backbone.compile(backend=inductor_backend, fullgraph=True, dynamic=True)
+    """Compile a backbone in place, as one graph for images of all sizes.
+
+    The processes exchange the statistics of SyncBN between two graphs.
+    """
+    synced = any(isinstance(m, nn.SyncBatchNorm) for m in backbone.modules())
+    backbone.compile(
+        backend=inductor_backend, fullgraph=not synced, dynamic=True
+    )

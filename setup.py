@@ -26,6 +26,7 @@ setup(
     exclude_package_data={
         'pvt_mm': [
             '.mim/tools/bare_machine.sh',
+            '.mim/tools/cuda_toolkit.py',
             '.mim/tools/demo.py',
             '.mim/tools/gather_wheels.py',
             '.mim/tools/gpu_kit.py',

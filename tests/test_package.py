@@ -328,7 +328,7 @@ def test_wheel_carries_all_that_is_needed_and_no_more(wheel):
     tools = {path.name for path in (carried / 'tools').iterdir()}
     assert {'train.py', 'test.py', 'dist_train.sh'} <= tools
     own = {'set_up.py', 'build_mmcv.py', 'gather_wheels.py', 'demo.py'}
-    own |= {'gpu_kit.py'}
+    own |= {'cuda_toolkit.py', 'gpu_kit.py'}
     assert not own & tools
     index = mmengine.load(carried / 'model-index.yml')
     for file in index['Import']:

@@ -14,15 +14,23 @@ LIBRARY = f'_ext{sysconfig.get_config_var("EXT_SUFFIX")}'
 
 @pytest.fixture
 def tool(monkeypatch):
-    """The module build_mmcv, as on a machine with torch for CUDA 13.0."""
+    """The module cuda_toolkit, as on a machine with torch for CUDA 13.0."""
     monkeypatch.syspath_prepend(str(ROOT / 'tools'))
     for name in ('CUDA_HOME', 'PVT_MM_CUDA', 'PVT_MM_CUDA_ARCHS'):
         monkeypatch.delenv(name, raising=False)
-    import build_mmcv
+    import cuda_toolkit
 
     monkeypatch.setattr(torch.version, 'cuda', '13.0')
-    monkeypatch.setattr(build_mmcv, 'USUAL', '/no/toolkit')
-    monkeypatch.setattr(build_mmcv.shutil, 'which', lambda name: None)
+    monkeypatch.setattr(cuda_toolkit, 'USUAL', '/no/toolkit')
+    monkeypatch.setattr(cuda_toolkit.shutil, 'which', lambda name: None)
+    return cuda_toolkit
+
+
+@pytest.fixture
+def builder(tool):
+    """The module build_mmcv."""
+    import build_mmcv
+
     return build_mmcv
 
 
@@ -53,20 +61,22 @@ def test_cuda_where_a_gpu_is_or_where_it_is_wanted(tool, monkeypatch):
     monkeypatch.setenv('PVT_MM_CUDA', '1')
     assert tool.uses_cuda()
     monkeypatch.setattr(torch.version, 'cuda', None)
-    with pytest.raises(tool.Stop, match='PVT_MM_CUDA=1, but torch'):
+    with pytest.raises(SystemExit, match='PVT_MM_CUDA=1, but torch'):
         tool.uses_cuda()
     monkeypatch.delenv('PVT_MM_CUDA')
     assert not tool.uses_cuda()
 
 
-def test_architectures_are_chosen_found_or_the_common_ones(tool, monkeypatch):
+def test_architectures_are_chosen_found_or_the_common_ones(
+    tool, builder, monkeypatch
+):
     gpus(monkeypatch)
     assert tool.archs() == ['8.0', '8.6', '8.9', '9.0', '10.0', '12.0']
     monkeypatch.setattr(torch.version, 'cuda', '12.6')
     assert tool.archs() == ['8.0', '8.6', '8.9', '9.0']
     gpus(monkeypatch, (9, 0), (8, 6), (9, 0))
     assert tool.archs() == ['8.6', '9.0']
-    assert 'cuda8.6_9.0' in tool.key()  # another wheel for other GPUs
+    assert 'cuda8.6_9.0' in builder.key()  # another wheel for other GPUs
     monkeypatch.setenv('PVT_MM_CUDA_ARCHS', '10.0 9.0')
     assert tool.archs() == ['9.0', '10.0']
 
@@ -81,7 +91,7 @@ def test_toolkit_of_torch_s_version_is_used(tool, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.version, 'cuda', '12.6')
     assert tool.find_toolkit() == other
     (other / 'include/cuda_runtime.h').unlink()
-    with pytest.raises(tool.Stop, match=r'no nvcc of CUDA 12\.6'):
+    with pytest.raises(SystemExit, match=r'no nvcc of CUDA 12\.6'):
         tool.find_toolkit()
 
 
@@ -112,7 +122,7 @@ def test_compiler_of_pypi_is_installed_beside_torch(
 
 def test_no_toolkit_is_one_sentence(tool, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, 'executable', 'false')
-    with pytest.raises(tool.Stop, match=r'no nvcc of CUDA 13\.0.*CUDA_HOME='):
+    with pytest.raises(SystemExit, match=r'no nvcc of CUDA 13\.0.*CUDA_HOME='):
         tool.find_toolkit()
 
 
@@ -137,23 +147,23 @@ def test_build_finds_the_headers_and_libraries_of_torch(
 
 
 def test_operators_that_cannot_be_imported_are_no_success(
-    tool, monkeypatch, tmp_path
+    builder, monkeypatch, tmp_path
 ):
     gpus(monkeypatch)
     (tmp_path / LIBRARY).write_text('no library')
     with pytest.raises(
-        tool.Stop, match=r'cannot be imported.*(too short|ELF)'
+        builder.Stop, match=r'cannot be imported.*(too short|ELF)'
     ):
-        tool.verify(tmp_path / LIBRARY)
+        builder.verify(tmp_path / LIBRARY)
 
 
-def test_operators_of_the_cpu_are_no_success_of_cuda(tool, monkeypatch):
+def test_operators_of_the_cpu_are_no_success_of_cuda(builder, monkeypatch):
     import mmcv._ext
 
     gpus(monkeypatch)
     library = Path(mmcv._ext.__file__)
-    tool.verify(library)
+    builder.verify(library)
     if mmcv._ext.get_compiling_cuda_version() == 'not available':
         monkeypatch.setenv('PVT_MM_CUDA', '1')
-        with pytest.raises(tool.Stop, match='not for CUDA: not available'):
-            tool.verify(library)
+        with pytest.raises(builder.Stop, match='not for CUDA: not available'):
+            builder.verify(library)

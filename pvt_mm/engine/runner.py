@@ -12,7 +12,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..checkpoints.whole_models import name_to_load
-from ..compat import is_resuming, use_faster_coco_eval
+from ..compat import (
+    coco_parser,
+    decode_json,
+    is_resuming,
+    use_faster_coco_eval,
+)
 from ..datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
 from ..datasets.checks.ignored_labels import (
     heads_of,
@@ -44,7 +49,8 @@ class FaultTolerant:
         self, dataloader: Any, *args: Any, **kwargs: Any
     ) -> DataLoader:
         """Build a data loader, as mmengine's Runner does."""
-        loader = super().build_dataloader(dataloader, *args, **kwargs)
+        with coco_parser(decode_json):
+            loader = super().build_dataloader(dataloader, *args, **kwargs)
         training = isinstance(loader.batch_sampler, ResumableBatchSampler)
         make_fault_tolerant(loader.dataset, skip=training)
         if training:
@@ -53,7 +59,8 @@ class FaultTolerant:
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
         """Build the metrics, as mmengine's Runner does."""
-        built = super().build_evaluator(evaluator)
+        with coco_parser(decode_json):
+            built = super().build_evaluator(evaluator)
         if number := use_faster_coco_eval():
             self.logger.info(f'COCO scores: faster-coco-eval {number}')
         return built

@@ -378,14 +378,19 @@ def inductor_backend(graph: Any, inputs: Sequence) -> Callable:
 
 @contextmanager
 def ordered_strides() -> Iterator[None]:
-    """Context: inductor's get_fill_order uses the graph's ShapeEnv.
+    """Context: inductor compares strides with what it knows of sizes.
 
-    torch 2.13, pytorch/pytorch#185510.
+    torch 2.13: pytorch/pytorch#185510, and of square images it asks whether
+    one stride divides another, which ends in a ValueRangeError. Strides with
+    known examples are compared before; where that says no, they do not.
     """
+    from sympy import Ge
     from torch._inductor import ir
     from torch._inductor.virtualized import V
 
     theirs = ir.get_fill_order
+    name = '_stride_expr_ge_or_false'
+    compare = vars(ir.Layout).get(name)
 
     def get_fill_order(strides: Sequence, shape_env: Any = None) -> Sequence:
         if shape_env is None:
@@ -393,11 +398,18 @@ def ordered_strides() -> Iterator[None]:
             shape_env = getattr(sizes, 'shape_env', None)
         return theirs(strides, shape_env)
 
+    def at_least(left: Any, right: Any) -> bool:
+        return V.graph.sizevars.guard_or_false(Ge(left, right))
+
     ir.get_fill_order = get_fill_order
+    if compare:
+        setattr(ir.Layout, name, staticmethod(at_least))
     try:
         yield
     finally:
         ir.get_fill_order = theirs
+        if compare:
+            setattr(ir.Layout, name, compare)
 
 
 def replace_writers(write: Callable, write_image: Callable) -> None:

@@ -12,8 +12,8 @@ custom_imports = dict(
 metainfo = dict(classes=('disc', 'square', 'triangle', 'star', 'ring'))
 data_root = 'data/shapes/coco/'
 
-# Shapes are 24 to 100 pixels wide: three strides are enough,
-# anchors begin at 3 * 8 = 24 pixels, a third of an octave apart.
+# In images of 128 pixels shapes are 19 to 80 wide: three strides are enough,
+# anchors begin at 2.5 * 8 = 20 pixels, a third of an octave apart.
 model = dict(
     backbone=dict(_delete_=True),
     neck=dict(
@@ -29,7 +29,9 @@ model = dict(
         stacked_convs=2,
         norm_cfg=dict(type='GN', num_groups=8),
         anchor_generator=dict(
-            octave_base_scale=3, ratios=[0.67, 1.0, 1.5], strides=[8, 16, 32]
+            octave_base_scale=2.5,
+            ratios=[0.67, 1.0, 1.5],
+            strides=[8, 16, 32],
         ),
     ),
 )
@@ -37,7 +39,7 @@ model = dict(
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=(160, 160), keep_ratio=True),
+    dict(type='Resize', scale=(128, 128), keep_ratio=True),
     dict(
         type='RandomFlip',
         prob=[0.25, 0.25, 0.25],
@@ -47,7 +49,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(160, 160), keep_ratio=True),
+    dict(type='Resize', scale=(128, 128), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
@@ -96,7 +98,7 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=10, val_interval=1)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=10, val_interval=2)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(

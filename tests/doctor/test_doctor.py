@@ -51,12 +51,12 @@ def absent(name):
 CONFLICTS = [
     # check, modules in its way, what is wrong, the fix
     ('operators', mmcv_with('import mmcv._ext'),
-     'mmcv was installed without its compiled', 'MMCV_WITH_OPS=1'),
+     'mmcv was installed without its compiled', BUILD),
     ('operators', mmcv_with('import mmcv._ext', **{'mmcv/_ext.py': EXT_FAILS}),
-     'compiled for another torch', '--no-build-isolation'),
+     'compiled for another torch', BUILD),
     ('operators',
      mmcv_with('import mmcv._ext', **{'mmcv/_ext.py': EXT_CRASHES}),
-     'operators crash', '--no-build-isolation'),
+     'operators crash', BUILD),
     ('operators', {**mmcv_with(CUDA_FAILS), 'torch.py': None},
      "torch is for CUDA, mmcv's operators for the CPU", 'FORCE_CUDA=1'),
     ('operators', {**mmcv_with(NO_IMAGE), 'torch.py': None},
@@ -64,7 +64,7 @@ CONFLICTS = [
     ('operators', {**mmcv_with(WRONG_NMS), 'torch.py': None},
      'nms on cpu keeps [0, 1, 2]', 'no conflict we know of'),
     ('mmcv', absent('mmcv'),
-     'mmcv is not installed', '--no-binary mmcv mmcv==2.1.0'),
+     'mmcv is not installed', BUILD),
     ('mmdet', absent('mmdet'), 'mmdet is not installed', 'mmdet==3.3.0'),
     ('mmseg', absent('mmseg'), 'mmsegmentation is not installed', 'ftfy'),
     ('opencv', absent('cv2'), 'OpenCV is not installed', 'opencv-python'),
@@ -85,7 +85,7 @@ CONFLICTS = [
 if not ONEDL:  # which accepts any mmcv and allows its own classes
     CONFLICTS += [
         *((library, {'mmcv.py': '__version__ = "2.2.0"'},
-           'refuse mmcv 2.2.0', 'mmcv==2.1.0')
+           'refuse mmcv 2.2.0', BUILD)
           for library in ('mmdet', 'mmseg')),
         ('checkpoint', {'sitecustomize.py': NO_SAFE},
          'torch 2.6 and later refuse', 'pvt_mm'),
@@ -245,6 +245,11 @@ def test_finds_mixed_families(monkeypatch):
 @pytest.mark.parametrize(
     ('family', 'fix'),
     [
+        ('mmcv', 'dist/mmcv-2.1.0-*.whl'),
+        ('onedl-mmcv', 'dist/onedl_mmcv-2.3.6-*.whl'),
+    ]
+    if sys.version_info >= (3, 13)
+    else [
         ('mmcv', '--no-binary mmcv mmcv==2.1.0'),
         ('onedl-mmcv', '--no-binary onedl-mmcv onedl-mmcv==2.3.6'),
     ],

@@ -6,6 +6,7 @@ text with the sections Args, Attributes, Shape, Returns, Yields and Raises.
 
 import inspect
 import re
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def doc_of(value: object) -> str:
     """Its docstring, unless Python made that one up."""
     doc = inspect.getdoc(value) or ''
     made_up = inspect.isclass(value) and 'Create new instance of' in doc
-    return '' if made_up else doc
+    return '' if made_up or isinstance(value, partial) else doc
 
 
 def is_public_method(key: str, method: object) -> bool:

@@ -107,7 +107,10 @@ class Detector(BaseModel):
     ['aot_eager', pytest.param('inductor', marks=pytest.mark.slow)],
 )
 def test_hook_compiles_the_backbone_of_a_training_step(monkeypatch, backend):
-    """With inductor it is 14 files of C++, about a minute."""
+    """With inductor it is 14 files of C++, about a minute.
+
+    Square images: one symbol is height and width.
+    """
     if backend != 'inductor':
         monkeypatch.setattr(
             compile_hook, 'inductor_backend', lookup_backend(backend)
@@ -125,7 +128,7 @@ def test_hook_compiles_the_backbone_of_a_training_step(monkeypatch, backend):
     HOOKS.build({'type': 'CompileHook'}).before_run(
         SimpleNamespace(model=model)
     )
-    image = torch.randn(2, 3, 64, 96)
+    image = torch.randn(2, 3, 96, 96)
     losses = []
     for each in (model, plain):
         wrapper = OptimWrapper(torch.optim.SGD(each.parameters(), lr=1e-2))
@@ -140,7 +143,7 @@ def test_hook_compiles_the_backbone_of_a_training_step(monkeypatch, backend):
 
 
 def test_statistics_of_all_processes_divide_the_graph(monkeypatch):
-    """SyncBN has no CPU code: its exchange is a break in a plain batch norm."""
+    """SyncBN needs a GPU: a batch norm with a break stands for it."""
 
     def forward(norm, x):
         torch._dynamo.graph_break()

@@ -102,7 +102,7 @@ def coco_parser(parse: Callable[[str], Any]) -> Iterator[None]:
     file, and looks for each category in a list of all names.
 
     Args:
-        parse: path of a file -> its content.
+        parse: path of a file -> its content; None leaves it to json.load.
     """
     from types import SimpleNamespace
 
@@ -114,7 +114,9 @@ def coco_parser(parse: Callable[[str], Any]) -> Iterator[None]:
         names = [names] if isinstance(names, str) else names
         return find(self, frozenset(names), *more)
 
-    coco.json = SimpleNamespace(load=lambda file: parse(file.name))
+    coco.json = SimpleNamespace(
+        load=lambda file: parse(file.name) or theirs.load(file)
+    )
     coco.COCO.getCatIds = find_categories
     try:
         yield

@@ -13,25 +13,29 @@ from mmengine.registry import DATASETS, MODELS
 from torch.utils.data import Dataset
 
 from ..checkpoints.atomic import check_writable, write_whole
+from ..compat import coco_parser
 from ..config.arguments import add_cfg_options, command_parser
 from ..config.build_errors import building
-from ..config.data_files import check_paths
+from ..config.data_files import check_paths, read_json
 from ..config.loading import open_config
+from ..config.schema import parameters
 from ..datasets.checks.classes import compare_classes
-from ..datasets.checks.coco_format import read_masks
+from ..datasets.checks.coco_format import Content, read_masks
 from ..datasets.checks.examine import (
     check_annotation_files,
+    coco_datasets,
     examine,
-    quick_parser,
+    no_collection,
     reads_coco,
 )
-from ..datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
+from ..datasets.checks.fault_tolerant_pipeline import (
+    make_fault_tolerant,
+    tolerant_parts,
+)
 from ..datasets.checks.ignored_labels import heads_of, metrics_of, set_ignored
 from ..datasets.checks.report import Finding, counted, error, lines, warning
-from ..datasets.checks.samples import checked_parts
 from ..errors import UsageError, show
 from ..evaluation.ground_truth import score_ground_truth
-from .dataset_figure import draw_contents
 
 # Ends of names of scores -> the best value.
 BEST = {'mAP': 1, 'mIoU': 100}
@@ -92,10 +96,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = open_config(args.config, args.cfg_options)
     modes = ('train', 'val') if cfg.get('val_cfg') else ('train',)
     check_paths(cfg, modes)
-    findings = list(check_annotation_files(cfg, modes))
+    kept: dict[str, Content] = {}
+    with no_collection():
+        findings = list(check_annotation_files(cfg, modes, kept))
     report: dict = {}
     if not has_errors(findings):
-        found, report = read_samples(cfg, modes, args)
+        found, report = read_samples(cfg, modes, args, kept)
         findings += found
     if args.out:
         report['findings'] = [finding._asdict() for finding in findings]
@@ -118,7 +124,10 @@ def has_errors(findings: Sequence[Finding]) -> bool:
 
 
 def read_samples(
-    cfg: Config, modes: Sequence[str], args: argparse.Namespace
+    cfg: Config,
+    modes: Sequence[str],
+    args: argparse.Namespace,
+    kept: dict[str, Content],
 ) -> tuple[list[Finding], dict]:
     """Findings on the samples of some modes, and all numbers by mode.
 
@@ -126,8 +135,15 @@ def read_samples(
         cfg: the config.
         modes: 'train' and perhaps 'val'.
         args: the command line.
+        kept: path -> what was read of a file of COCO's format, for one use.
     """
-    datasets = {mode: build(cfg, mode, args.config) for mode in modes}
+    with (
+        building(cfg, args.config),
+        no_collection(),
+        redirect_stdout(None),  # of pycocotools
+        coco_parser(lambda path: kept.pop(path, None)),
+    ):
+        datasets = {mode: build(cfg, mode) for mode in modes}
     findings = list(compare_classes(datasets))
     report = {}
     most = 0  # objects in an image of the last split
@@ -139,6 +155,8 @@ def read_samples(
             report[mode] = contents.report()
             most = contents.most
             if mode == 'train' and args.picture:
+                from .dataset_figure import draw_contents
+
                 with redirect_stdout(None):  # of pycocotools
                     draw_contents(args.picture, contents, cfg, dataset)
     if 'val' in datasets and args.images is None and not has_errors(findings):
@@ -156,26 +174,26 @@ def read_samples(
     return findings, report
 
 
-def build(cfg: Config, mode: str, name: str) -> Dataset:
+def build(cfg: Config, mode: str) -> Dataset:
     """The data set of a mode, as a run has it.
+
+    Those of COCO's format keep their segmentations as they were read, and
+    their samples as they are: to pack them takes as long as to read them.
 
     Args:
         cfg: the config.
         mode: 'train' or 'val'.
-        name: of the config file.
     """
-    with (
-        building(cfg, name),
-        redirect_stdout(None),  # of pycocotools
-        quick_parser(cfg, mode),
-    ):
-        dataset = DATASETS.build(cfg[f'{mode}_dataloader'].dataset)
-        make_fault_tolerant(dataset, skip=mode == 'train')
-        for part in checked_parts(dataset):
-            if reads_coco(type(part)):
-                part.pipeline.transforms.insert(0, read_masks)
-        if 'decode_head' in cfg.model:
-            accept_ignored(cfg, mode, dataset)
+    for part, owner in coco_datasets(cfg, mode):
+        if 'serialize_data' in parameters(owner):
+            part['serialize_data'] = False
+    dataset = DATASETS.build(cfg[f'{mode}_dataloader'].dataset)
+    make_fault_tolerant(dataset, skip=mode == 'train')
+    for part in tolerant_parts(dataset):
+        if reads_coco(type(part)):
+            part.pipeline.transforms.insert(0, read_masks)
+    if 'decode_head' in cfg.model:
+        accept_ignored(cfg, mode, dataset)
     return dataset
 
 
@@ -206,7 +224,7 @@ def score(
         workers: processes that read images.
     """
     MMLogger.get_current_instance().setLevel('ERROR')  # of the metrics
-    with redirect_stdout(None), quick_parser(cfg, 'val'):
+    with redirect_stdout(None), coco_parser(read_json):
         evaluator = Evaluator(cfg.val_evaluator)
         try:
             every = score_ground_truth(evaluator, dataset, workers)

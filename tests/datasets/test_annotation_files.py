@@ -45,8 +45,8 @@ def drawn():
 
 
 def findings(file, *, scored=False, masks=False, classes=CLASSES):
-    content, found = read_coco(str(file), scored=scored)
-    if not found:
+    content, found = read_coco(str(file), masks=masks, scored=scored)
+    if content:
         found = check_coco(content, Use(str(file), classes, masks, scored))
     return [f'{"error" if f.error else "warning"}: {f.text}' for f in found]
 

@@ -2,16 +2,17 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..classification_datasets import IMAGES
+from .fault_tolerant_pipeline import tolerant_parts
 from .files import by, listed
 from .report import FEW, counted
-from .samples import Look, checked_parts
+from .samples import Look
 
 # A key of the samples of a data set -> what its classes are counted in.
 UNITS = {
@@ -36,7 +37,7 @@ class Contents:
         counts: label -> number of units.
         images_of: label -> number of images that have any.
         sizes: (height, width) of each image.
-        areas: of each box.
+        boxes: x1, y1, x2 and y2 of each object.
         empty: images without any object.
         most: objects in one image.
         ignored: objects that are crowd or ignored, or pixels of no class.
@@ -54,7 +55,7 @@ class Contents:
     counts: Counter = field(default_factory=Counter)
     images_of: Counter = field(default_factory=Counter)
     sizes: list[tuple[int, int]] = field(default_factory=list)
-    areas: list[float] = field(default_factory=list)
+    boxes: list[Sequence[float]] = field(default_factory=list)
     empty: int = 0
     most: int = 0
     ignored: int = 0
@@ -67,31 +68,36 @@ class Contents:
         if info.get('height') and info.get('width'):
             self.sizes.append((info['height'], info['width']))
         if self.unit == 'images':
-            self.add_units(Counter([info['gt_label']]))
+            self.add_units([info['gt_label']])
         elif self.unit == 'objects':
-            boxes = [o for o in info['instances'] if not o.get('ignore_flag')]
-            self.add_units(Counter(o['bbox_label'] for o in boxes))
-            self.empty += not boxes
-            self.most = max(self.most, len(boxes))
-            self.ignored += len(info['instances']) - len(boxes)
-            for x1, y1, x2, y2 in (o['bbox'] for o in boxes):
-                self.areas.append((x2 - x1) * (y2 - y1))
+            there = [o for o in info['instances'] if not o.get('ignore_flag')]
+            self.add_units([o['bbox_label'] for o in there])
+            self.empty += not there
+            self.most = max(self.most, len(there))
+            self.ignored += len(info['instances']) - len(there)
+            self.boxes += [o['bbox'] for o in there]
 
     def add_pixels(self, pixels: np.ndarray) -> None:
         """Count a label map by its number of pixels of each label (256,)."""
         number = len(self.classes)
         there = {i: int(n) for i, n in enumerate(pixels[:number]) if n}
-        self.add_units(Counter(there))
+        self.add_units(there)
         self.ignored += int(pixels[number:].sum())
 
-    def add_units(self, counts: Counter) -> None:
-        """Count what is in an image."""
-        self.counts.update(counts)
-        self.images_of.update(counts.keys())
+    def add_units(self, found: Iterable[int] | Mapping[int, int]) -> None:
+        """Count the labels in an image: each once, or with its number."""
+        self.counts.update(found)
+        self.images_of.update(set(found))
 
     def share(self, number: int) -> float:
         """A number of units as a share of all, ignored ones too."""
         return number / max(1, self.counts.total() + self.ignored)
+
+    @property
+    def areas(self) -> np.ndarray:
+        """The area of each box, in pixels."""
+        low, high = np.split(np.reshape(self.boxes, (-1, 4)), 2, axis=1)
+        return (high - low).prod(axis=1)
 
     def box_sizes(self) -> dict[str, int]:
         """How many boxes are small, medium and large as COCO has it."""
@@ -201,7 +207,7 @@ def contents_of(
         split: 'train', 'val' or 'test'.
         looks: at its samples, as far as they were read.
     """
-    parts = [part for part in checked_parts(dataset) if len(part)]
+    parts = [part for part in tolerant_parts(dataset) if len(part)]
     classes = tuple((dataset.metainfo or {}).get('classes') or ())
     keys = parts[0].get_data_info(0) if parts and classes else {}
     unit = next((UNITS[key] for key in UNITS if key in keys), None)
@@ -211,8 +217,12 @@ def contents_of(
     for part in parts:
         found.images += len(part)
         paths = set()
-        for index in range(len(part)):
-            info = part.get_data_info(index)
+        packed = getattr(part, 'serialize_data', True)
+        for info in (
+            map(part.get_data_info, range(len(part)))
+            if packed
+            else part.data_list
+        ):
             found.add(info)
             paths.add(info.get('img_path') or '')
         found.unread |= unread(paths - {''})

@@ -12,8 +12,8 @@ from mmcv.transforms import LoadAnnotations
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import SampleError
-from .fault_tolerant_pipeline import FILES, FaultTolerantPipeline, inner
-from .files import absent, header, too_deep
+from .fault_tolerant_pipeline import FILES
+from .files import absent, header
 from .report import Finding, allowed, error, warning
 
 
@@ -52,14 +52,19 @@ class Looks(Dataset):
     def __getitem__(self, place: int) -> Look:
         data = self.part.get_data_info(self.indices[place])
         path = data.get('img_path') or ''
-        exif, size = header(path)
+        exif, size, _ = header(path)
         maps = data.get('seg_map_path')
         given = {**data, 'seg_fields': []}
         try:
             self.part.pipeline.attempt(data)
         except SampleError as error:
             return Look(path, str(error), exif)
-        fault = (maps and too_deep(maps)) or ''
+        fault = ''
+        if header(maps)[2].startswith(('I', 'F')):
+            fault = (
+                f'{maps} has more than 8 bits per pixel; mmseg reads only the '
+                'last 8'
+            )
         return Look(path, fault, exif, size, self.pixels(given))
 
     def pixels(self, data: dict) -> np.ndarray | None:
@@ -103,13 +108,6 @@ def look_at(
     found += unusable(faults, len(faults), len(looks), training)
     found += rotated(part, looks)
     return looks, found
-
-
-def checked_parts(dataset: Any) -> Iterator[Any]:
-    """The data sets inside wrappers whose samples can be looked at."""
-    for part in inner(dataset):  # one of no library is left as it is
-        if isinstance(getattr(part, 'pipeline', None), FaultTolerantPipeline):
-            yield part
 
 
 def absent_files(part: Any) -> tuple[set[int], list[str]]:

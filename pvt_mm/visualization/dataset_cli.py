@@ -1,8 +1,9 @@
 """The command ``check-dataset``: read all data of a config."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,9 +15,9 @@ from torch.utils.data import Dataset
 
 from ..checkpoints.atomic import check_writable, write_whole
 from ..compat import coco_parser
-from ..config.arguments import add_cfg_options, command_parser
+from ..config.arguments import add_cfg_options, command_parser, count
 from ..config.build_errors import building
-from ..config.data_files import check_paths, read_json
+from ..config.data_files import check_paths
 from ..config.loading import open_config
 from ..config.schema import parameters
 from ..datasets.checks.classes import compare_classes
@@ -55,9 +56,8 @@ def parser() -> argparse.ArgumentParser:
     add_cfg_options(p)
     p.add_argument(
         '--images',
-        type=count_or_all,
-        default=None,
-        metavar='N|all',
+        type=count,
+        metavar='N',
         help='number of images of each data set to read; all if not given',
     )
     p.add_argument(
@@ -73,15 +73,6 @@ def parser() -> argparse.ArgumentParser:
         help='draw the numbers of the training data beside six images',
     )
     return p
-
-
-def count_or_all(text: str) -> int | None:
-    """A positive number, or None for 'all'."""
-    if text == 'all':
-        return None
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f'{text!r} is neither N nor all')
-    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -144,31 +135,30 @@ def read_samples(
         coco_parser(lambda path: kept.pop(path, None)),
     ):
         datasets = {mode: build(cfg, mode) for mode in modes}
-    findings = list(compare_classes(datasets))
-    report = {}
-    most = 0  # objects in an image of the last split
+        evaluator, found = validation_metrics(cfg, datasets, args)
+        if 'decode_head' in cfg.model:
+            set_ignored(datasets['train'], heads_of(MODELS.build(cfg.model)))
+    findings = [*compare_classes(datasets), *found]
+    report: dict = {}
     for mode, dataset in datasets.items():
-        contents, found = examine(dataset, mode, args.images, args.workers)
+        use = None
+        if mode == 'val' and evaluator:
+            use = partial(score_ground_truth, evaluator)
+        contents, found = examine(
+            dataset, mode, args.images, args.workers, use
+        )
         findings += found
         if contents is not None:
             show(*contents.table())
             report[mode] = contents.report()
-            most = contents.most
             if mode == 'train' and args.picture:
                 from .dataset_figure import draw_contents
 
                 with redirect_stdout(None):  # of pycocotools
                     draw_contents(args.picture, contents, cfg, dataset)
-    if 'val' in datasets and args.images is None and not has_errors(findings):
-        number = len(datasets['val'].metainfo.get('classes') or ())
-        if number > MANY:
-            text = (
-                f'an evaluation of {number:,} classes needs about '
-                f'{number // 5000} GB of memory, so the ground truth was not '
-                'scored'
-            )
-            return [*findings, warning('evaluation', text)], report
-        scores, found = score(cfg, datasets['val'], most, args.workers)
+    if evaluator and not has_errors(findings):
+        most = contents.most if contents else 0
+        scores, found = score(evaluator, len(dataset), most)
         findings += found
         report['ground_truth_as_predictions'] = scores
     return findings, report
@@ -192,42 +182,55 @@ def build(cfg: Config, mode: str) -> Dataset:
     for part in tolerant_parts(dataset):
         if reads_coco(type(part)):
             part.pipeline.transforms.insert(0, read_masks)
-    if 'decode_head' in cfg.model:
-        accept_ignored(cfg, mode, dataset)
     return dataset
 
 
-def accept_ignored(cfg: Config, mode: str, dataset: Dataset) -> None:
-    """Accept the labels that heads or metrics ignore, as a run does.
+def validation_metrics(
+    cfg: Config, datasets: Mapping[str, Dataset], args: argparse.Namespace
+) -> tuple[Evaluator | None, list[Finding]]:
+    """The evaluator, if the validation is scored; and why it is not.
+
+    The data set accepts the labels that its metrics ignore, as in a run.
 
     Args:
-        cfg: of a segmentor.
-        mode: 'train' or 'val'.
-        dataset: of the mode.
+        cfg: the config.
+        datasets: by mode.
+        args: the command line.
     """
-    if mode == 'train':
-        set_ignored(dataset, heads_of(MODELS.build(cfg.model)))
-    else:
-        evaluator = Evaluator(cfg[f'{mode}_evaluator'])
-        set_ignored(dataset, metrics_of(evaluator, mode))
+    segments = 'decode_head' in cfg.model
+    if 'val' not in datasets or not (segments or args.images is None):
+        return None, []
+    metainfo = datasets['val'].metainfo
+    if (number := len(metainfo.get('classes') or ())) > MANY:
+        text = (
+            f'an evaluation of {number:,} classes needs about '
+            f'{number // 5000} GB of memory, so the ground truth was not '
+            'scored'
+        )
+        return None, [warning('evaluation', text)]
+    MMLogger.get_current_instance().setLevel('ERROR')  # of the metrics
+    evaluator = Evaluator(cfg.val_evaluator)
+    evaluator.dataset_meta = metainfo
+    if segments:
+        set_ignored(datasets['val'], metrics_of(evaluator, 'val'))
+    return (evaluator if args.images is None else None), []
 
 
 def score(
-    cfg: Config, dataset: Dataset, most: int, workers: int
+    evaluator: Evaluator, images: int, most: int
 ) -> tuple[dict[str, float], list[Finding]]:
     """The scores of the ground truth as predictions, and what is wrong.
 
     Args:
-        cfg: the config.
-        dataset: of the validation.
-        most: objects in one of its images.
-        workers: processes that read images.
+        evaluator: that has them.
+        images: of the validation.
+        most: objects in one of them.
     """
-    MMLogger.get_current_instance().setLevel('ERROR')  # of the metrics
-    with redirect_stdout(None), coco_parser(read_json):
-        evaluator = Evaluator(cfg.val_evaluator)
+    if not any(metric.results for metric in evaluator.metrics):
+        return {}, []  # images of a classifier have none
+    with redirect_stdout(None):
         try:
-            every = score_ground_truth(evaluator, dataset, workers)
+            every = evaluator.evaluate(images)
         except AssertionError as wrong:  # pycocotools, of other images
             text = f'val_evaluator cannot score the ground truth: {wrong}'
             return {}, [error('evaluator', text)]

@@ -31,7 +31,7 @@ def draw_contents(
     """
     figure = pyplot.figure(figsize=(15, 9), layout='constrained')
     left, right = figure.subfigures(1, 2, width_ratios=(2, 3))
-    histograms = 1 + bool(contents.sizes) + bool(contents.boxes)
+    histograms = 1 + bool(contents.sizes) + bool(contents.areas)
     bars, *others = np.ravel(left.subplots(histograms, 1))
     labels = range(len(contents.classes))
     order = sorted(labels, key=lambda i: -contents.counts[i])[:MOST]
@@ -40,7 +40,7 @@ def draw_contents(
     bars.bar(range(len(names)), values, color=COLOURS[1])
     bars.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     bars.set_title(f'{contents.unit} of each class ({contents.split})')
-    if contents.boxes:
+    if contents.areas:
         plot = others.pop()
         plot.hist(np.sqrt(contents.areas), bins=40, color=COLOURS[2])
         plot.set_title('boxes: square root of the area, in pixels')

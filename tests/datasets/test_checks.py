@@ -495,11 +495,18 @@ def test_tool(capsys, monkeypatch, coco, tmp_path):
     assert 'JSON has no NaN' in said
 
 
-@pytest.mark.parametrize('value', ['0', '-1', 'many'])
-def test_number_of_images(capsys, value):
+@pytest.mark.parametrize(
+    ('value', 'words'),
+    [
+        ('0', '0 is not 1 or more'),
+        ('-1', '-1 is not 1 or more'),
+        ('many', "invalid count value: 'many'"),
+    ],
+)
+def test_number_of_images(capsys, value, words):
     with pytest.raises(SystemExit):
         checker.parser().parse_args(['x.py', '--images', value])
-    assert f"'{value}' is neither N nor all" in capsys.readouterr().err
+    assert f'argument --images: {words}' in capsys.readouterr().err
 
 
 def test_many_findings_of_a_kind():

@@ -79,16 +79,6 @@ class Content(TypedDict):
 
 # A key that only another task's annotations have, and that task.
 OTHERS = {'segments_info': 'panoptic segmentation', 'caption': 'captions'}
-# msgspec's names of types in messages.
-TYPES = {
-    'array': 'a list',
-    'object': 'an object with keys',
-    'int': 'a whole number',
-    'float': 'a number',
-    'str': 'a text',
-    'bool': 'true or false',
-    'null': 'null',
-}
 read_mask = msgspec.json.Decoder(list[list[float]] | RunLengths).decode
 
 
@@ -179,7 +169,7 @@ def sentence(raws: list[Raw], wrong: list[tuple[int, Exception]]) -> str:
 
 
 def say(error: Exception, entry: Any) -> str:
-    """msgspec's message in our words, with the value that is wrong.
+    """msgspec's message after the key and the value that are wrong.
 
     Args:
         error: a ValidationError.
@@ -190,16 +180,6 @@ def say(error: Exception, entry: Any) -> str:
         return f'it has no {missing[1]}'
     for step in re.findall(r'\w+', where):
         entry = entry[int(step) if isinstance(entry, list) else step]
-    said = (
-        f'{where.lstrip(".").rstrip("`") or "it"} is {json.dumps(entry):.60}'
-    )
-    parts = re.fullmatch('Expected `(.*?)`(.*?)(, got `(.*)`)?', text)
-    if not parts:
-        return f'{said}: {text}'
-    wanted, more, _, found = parts.groups()
-    wish = wanted.replace('int | float', 'float').split(' | ')
-    kind = f' ({TYPES[found]})' if found not in (None, 'null') else ''
-    return (
-        f'{said}{kind}, but {" or ".join(TYPES[name] for name in wish)}{more} '
-        'is wanted'
-    )
+    key = where.strip('.`') or 'it'
+    said = text[0].lower() + text[1:].replace('int | float', 'float')
+    return f'{key} is {json.dumps(entry):.60}, but {said}'

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,7 @@ class Contents:
         counts: label -> number of units.
         images_of: label -> number of images that have any.
         sizes: (height, width) of each image.
-        boxes: x1, y1, x2 and y2 of each object.
+        areas: of each box.
         empty: images without any object.
         most: objects in one image.
         ignored: objects that are crowd or ignored, or pixels of no class.
@@ -55,7 +55,7 @@ class Contents:
     counts: Counter = field(default_factory=Counter)
     images_of: Counter = field(default_factory=Counter)
     sizes: list[tuple[int, int]] = field(default_factory=list)
-    boxes: list[Sequence[float]] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)
     empty: int = 0
     most: int = 0
     ignored: int = 0
@@ -75,7 +75,8 @@ class Contents:
             self.empty += not there
             self.most = max(self.most, len(there))
             self.ignored += len(info['instances']) - len(there)
-            self.boxes += [o['bbox'] for o in there]
+            for x1, y1, x2, y2 in (o['bbox'] for o in there):
+                self.areas.append((x2 - x1) * (y2 - y1))
 
     def add_pixels(self, pixels: np.ndarray) -> None:
         """Count a label map by its number of pixels of each label (256,)."""
@@ -92,12 +93,6 @@ class Contents:
     def share(self, number: int) -> float:
         """A number of units as a share of all, ignored ones too."""
         return number / max(1, self.counts.total() + self.ignored)
-
-    @property
-    def areas(self) -> np.ndarray:
-        """The area of each box, in pixels."""
-        low, high = np.split(np.reshape(self.boxes, (-1, 4)), 2, axis=1)
-        return (high - low).prod(axis=1)
 
     def box_sizes(self) -> dict[str, int]:
         """How many boxes are small, medium and large as COCO has it."""
@@ -217,12 +212,10 @@ def contents_of(
     for part in parts:
         found.images += len(part)
         paths = set()
-        packed = getattr(part, 'serialize_data', True)
-        for info in (
-            map(part.get_data_info, range(len(part)))
-            if packed
-            else part.data_list
-        ):
+        infos = map(part.get_data_info, range(len(part)))
+        if not getattr(part, 'serialize_data', True):
+            infos = part.data_list  # which it would copy
+        for info in infos:
             found.add(info)
             paths.add(info.get('img_path') or '')
         found.unread |= unread(paths - {''})

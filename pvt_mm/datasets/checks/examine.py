@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -223,7 +223,11 @@ def check_samples_of(loops: Mapping[str, Any]) -> None:
 
 
 def examine(
-    dataset: Any, mode: str, images: int | None, workers: int = 0
+    dataset: Any,
+    mode: str,
+    images: int | None,
+    workers: int = 0,
+    use: Callable[[Any, Any], None] | None = None,
 ) -> tuple[Contents | None, list[Finding]]:
     """What is in a data set, and what is wrong with it.
 
@@ -232,11 +236,14 @@ def examine(
         mode: 'train', 'val' or 'test'.
         images: how many of each part are read; None for all.
         workers: processes that read; 0 reads in this one.
+        use: gets each data set and the ``data_samples`` of its samples.
     """
     looks: list[Look] = []
     found: list[Finding] = []
     for part in tolerant_parts(dataset):
-        seen, said = look_at(part, images, workers, training=mode == 'train')
+        seen, said = look_at(
+            part, images, workers, training=mode == 'train', use=use
+        )
         looks += seen
         found += said
     contents = contents_of(dataset, mode, looks)

@@ -102,7 +102,7 @@ def coco_parser(parse: Callable[[str], Any]) -> Iterator[None]:
     file, and looks for each category in a list of all names.
 
     Args:
-        parse: path of a file -> its content; None leaves it to json.load.
+        parse: path of a file -> its content; nothing leaves it to json.
     """
     from types import SimpleNamespace
 

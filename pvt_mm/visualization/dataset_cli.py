@@ -21,8 +21,9 @@ from ..config.data_files import check_paths
 from ..config.loading import open_config
 from ..config.schema import parameters
 from ..datasets.checks.classes import compare_classes
-from ..datasets.checks.coco_format import Content, read_masks
+from ..datasets.checks.coco_format import read_masks
 from ..datasets.checks.examine import (
+    Kept,
     check_annotation_files,
     coco_datasets,
     examine,
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = open_config(args.config, args.cfg_options)
     modes = ('train', 'val') if cfg.get('val_cfg') else ('train',)
     check_paths(cfg, modes)
-    kept: dict[str, Content] = {}
+    kept = Kept(list)
     with no_collection():
         findings = list(check_annotation_files(cfg, modes, kept))
     report: dict = {}
@@ -118,7 +119,7 @@ def read_samples(
     cfg: Config,
     modes: Sequence[str],
     args: argparse.Namespace,
-    kept: dict[str, Content],
+    kept: Kept,
 ) -> tuple[list[Finding], dict]:
     """Findings on the samples of some modes, and all numbers by mode.
 
@@ -126,13 +127,13 @@ def read_samples(
         cfg: the config.
         modes: 'train' and perhaps 'val'.
         args: the command line.
-        kept: path -> what was read of a file of COCO's format, for one use.
+        kept: of :func:`check_annotation_files`, for one use each.
     """
     with (
         building(cfg, args.config),
         no_collection(),
         redirect_stdout(None),  # of pycocotools
-        coco_parser(lambda path: kept.pop(path, None)),
+        coco_parser(lambda path: kept[path] and kept[path].pop(0)),
     ):
         datasets = {mode: build(cfg, mode) for mode in modes}
         evaluator, found = validation_metrics(cfg, datasets, args)

@@ -52,6 +52,28 @@ val_evaluator = dict(metric=['bbox', 'segm'])
     assert files[1].is_file()
 
 
+def test_one_file_with_masks_and_without(capsys, configs, tmp_path):
+    """Training reads its masks, and the validation only its boxes."""
+    cfg = tmp_path / 'masks.py'
+    cfg.write_text(f"""
+_base_ = {str(configs['det'])!r}
+for _step in _base_.train_dataloader.dataset.pipeline:
+    if _step.type == 'LoadAnnotations':
+        _step.with_mask = True
+_data = _base_.train_dataloader.dataset
+train_dataloader = _base_.train_dataloader
+val_dataloader = dict(dataset=dict(
+    ann_file=_data.ann_file, data_prefix=_data.data_prefix))
+val_evaluator = dict(ann_file=_data.data_root + '/' + _data.ann_file)
+""")
+    options = ('--out', tmp_path / 'x.json', '--workers', 0)
+    status, _, err = say(capsys, main, cfg, *options)
+    assert status == 0, err
+    report = json.loads((tmp_path / 'x.json').read_text())
+    assert report['train']['classes'] == report['val']['classes']
+    assert report['ground_truth_as_predictions'] == {'coco/bbox_mAP': 1}
+
+
 @pytest.mark.parametrize(
     ('change', 'words'),
     [

@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,17 +26,19 @@ from .samples import Look, look_at, unusable
 
 # Samples of each data set that are read before a run starts.
 BRIEF = 32
+# Path of an annotation file -> what was read of it for each data set.
+Kept = defaultdict[str, list[Content]]
 
 
 def check_annotation_files(
-    cfg: Config, modes: Sequence[str], kept: dict[str, Content] | None = None
+    cfg: Config, modes: Sequence[str], kept: Kept | None = None
 ) -> Iterator[Finding]:
     """Findings on the annotation files of COCO's format, and their images.
 
     Args:
         cfg: the config of the run.
         modes: which of 'train', 'val' and 'test' the run goes through.
-        kept: gets the content of each file of a data set, by its path.
+        kept: gets the content of each data set's file, by its path.
 
     Raises:
         UsageError: a file is not JSON.
@@ -48,7 +51,7 @@ def check_annotation_files(
             content, found = check_coco_files(dataset, owner, evaluator)
             yield from found
             if kept is not None and content:
-                kept[ann_file(dataset)] = content
+                kept[ann_file(dataset)].append(content)
 
 
 def coco_datasets(cfg: Config, mode: str) -> Iterator[tuple[Mapping, type]]:

@@ -181,7 +181,7 @@ FILES = {
             first(iscrowd='0'),
             BOTH,
             'error',
-            'iscrowd is "0", but expected `int',
+            'iscrowd is "0", but expected `bool',
         ),
     ),
     'no area': (first(area=None), BOTH, 'error', r'\(id 1\): it has no area'),
@@ -380,7 +380,7 @@ MASKS = {
     ),
     'text in a polygon': (
         *(first(segmentation=[[5, 5, 9, 'x', 9, 9]]), BOTH, 'error'),
-        rf'{FORM}\[0\]\[3\] is "x" \(a text\), but a number',
+        rf'{FORM}\[0\]\[3\] is "x", but expected `float`, got `str`',
     ),
     'two points': (
         *(first(segmentation=[[5, 5, 20, 20]]), TRAIN, 'warning'),
@@ -393,7 +393,7 @@ MASKS = {
     'flat': (first(segmentation=[5, 5, 20, 20, 5, 9]), BOTH, 'error', FORM),
     'pairs': (
         *(first(segmentation=[[[5, 5], [20, 20], [5, 9]]]), BOTH, 'error'),
-        rf'{FORM}\[0\]\[0\] is \[5, 5\] \(a list\)',
+        rf'{FORM}\[0\]\[0\] is \[5, 5\], but expected `float`, got',
     ),
     'text': (first(segmentation='abc'), BOTH, 'error', FORM),
     'run lengths': (run_lengths(), BOTH, None, ''),

@@ -34,14 +34,21 @@ def as_predictions(sample: BaseDataElement) -> BaseDataElement:
     return answer
 
 
+def has_truth(sample: BaseDataElement) -> bool:
+    """Whether a sample has a ground truth that a metric can score."""
+    return 'gt_sem_seg' in sample or 'bboxes' in sample.get('gt_instances', ())
+
+
 def score_ground_truth(evaluator: Evaluator, part: Any, sample: Any) -> None:
     """Give the ground truth of a sample to an evaluator as predictions.
 
     Args:
         evaluator: of the data set.
         part: the data set, or the one inside a wrapper.
-        sample: of a detector or segmentor.
+        sample: without a ground truth that can be scored nothing is done.
     """
+    if not has_truth(sample):
+        return
     found = as_predictions(sample)
     if 'pred_instances' in found and loads_early(part):
         factors = torch.tensor(sample.scale_factor).repeat(2)

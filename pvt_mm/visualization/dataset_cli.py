@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -11,6 +10,7 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS
+from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
 from ..checkpoints.atomic import check_writable, write_whole
@@ -141,12 +141,21 @@ def read_samples(
             set_ignored(datasets['train'], heads_of(MODELS.build(cfg.model)))
     findings = [*compare_classes(datasets), *found]
     report: dict = {}
+    faults: list[str] = []
+
+    def use(part: Dataset, sample: BaseDataElement) -> None:
+        try:
+            score_ground_truth(evaluator, part, sample)
+        except AssertionError as wrong:  # mmdet, without an ann_file
+            faults.append(str(wrong))
+
     for mode, dataset in datasets.items():
-        use = None
-        if mode == 'val' and evaluator:
-            use = partial(score_ground_truth, evaluator)
         contents, found = examine(
-            dataset, mode, args.images, args.workers, use
+            dataset,
+            mode,
+            args.images,
+            args.workers,
+            use if mode == 'val' and evaluator else None,
         )
         findings += found
         if contents is not None:
@@ -159,7 +168,7 @@ def read_samples(
                     draw_contents(args.picture, contents, cfg, dataset)
     if evaluator and not has_errors(findings):
         most = contents.most if contents else 0
-        scores, found = score(evaluator, len(dataset), most)
+        scores, found = score(evaluator, len(dataset), most, faults)
         findings += found
         report['ground_truth_as_predictions'] = scores
     return findings, report
@@ -218,7 +227,7 @@ def validation_metrics(
 
 
 def score(
-    evaluator: Evaluator, images: int, most: int
+    evaluator: Evaluator, images: int, most: int, faults: list[str]
 ) -> tuple[dict[str, float], list[Finding]]:
     """The scores of the ground truth as predictions, and what is wrong.
 
@@ -226,15 +235,18 @@ def score(
         evaluator: that has them.
         images: of the validation.
         most: objects in one of them.
+        faults: why it refused samples.
     """
-    if not any(metric.results for metric in evaluator.metrics):
-        return {}, []  # images of a classifier have none
-    with redirect_stdout(None):
-        try:
-            every = evaluator.evaluate(images)
-        except AssertionError as wrong:  # pycocotools, of other images
-            text = f'val_evaluator cannot score the ground truth: {wrong}'
-            return {}, [error('evaluator', text)]
+    every: dict = {}
+    if any(metric.results for metric in evaluator.metrics):
+        with redirect_stdout(None):
+            try:
+                every = evaluator.evaluate(images)
+            except AssertionError as wrong:  # pycocotools, of other images
+                faults.append(str(wrong))
+    if faults:
+        text = f'val_evaluator cannot score the ground truth: {faults[0]}'
+        return {}, [error('evaluator', text)]
     scores = {
         name: float(value)
         for name, value in every.items()

@@ -12,7 +12,7 @@ from mmengine.registry import OPTIMIZERS
 
 from ..compat import config_dict
 from ..errors import UsageError
-from .data_files import EMPTY
+from .data_files import EMPTY, check_json_files
 from .schema import bare, find_class, known_keys, walk
 
 ARGUMENT = re.compile(r"(\w+)\.__init__\(\) .*keyword argument '(\w+)'")
@@ -73,6 +73,7 @@ def building(cfg: Config, name: str, *, all_errors: bool = True) -> Iterator:
             raise
         if part is not None and is_foreign(part, error):
             raise
+        check_json_files(cfg)
         if 'need at least one array' in str(error):  # mmengine's empty set
             raise UsageError(EMPTY) from error
         raise UsageError(

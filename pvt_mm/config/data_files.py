@@ -121,6 +121,16 @@ def check_path(path: str) -> None:
     )
 
 
+def check_json_files(cfg: Config) -> None:
+    """Name the annotation file that is not JSON, after something failed."""
+    for mode in ('train', 'val', 'test'):
+        loader = cfg.get(f'{mode}_dataloader') or {}
+        for dataset in dataset_configs(loader.get('dataset') or {}):
+            for path in paths_of(dataset):
+                if path.endswith('.json') and os.path.isfile(path):
+                    read_json(path, msgspec.Raw)
+
+
 def read_json(path: str, kind: Any = Any) -> Any:
     """The content of a JSON file.
 

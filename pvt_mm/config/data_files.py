@@ -148,7 +148,8 @@ def read_json(path: str, kind: Any = Any) -> Any:
         for start, what in STARTS.items():
             if content.startswith(start):
                 raise UsageError(f'{path} {what}')
-        content.decode()  # msgspec does not look at what it skips
+        if not content.isascii():  # msgspec does not look at what it skips
+            content.decode()
         return msgspec.json.decode(content, type=kind)
     except OSError as error:
         raise UsageError(f'{path} cannot be read: {error.strerror}') from error

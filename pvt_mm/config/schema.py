@@ -13,11 +13,12 @@ from torch.utils.data import DataLoader
 from ..compat import config_dict
 from ..errors import UsageError
 
-# Where a config's types are looked up, in this order.
+# Where a config's types are looked up, in this order: to import the models
+# takes longest.
 REGISTRIES = (
-    mm.MODELS,
     mm.DATASETS,
     mm.TRANSFORMS,
+    mm.MODELS,
     mm.OPTIMIZERS,
     mm.OPTIM_WRAPPERS,
     mm.PARAM_SCHEDULERS,

@@ -3,12 +3,8 @@
 from typing import Any
 
 import torch
-from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import Evaluator
 from mmengine.structures import BaseDataElement, InstanceData
-from torch.utils.data import DataLoader
-
-from ..datasets.checks.fault_tolerant_pipeline import inner
 
 
 def as_predictions(sample: BaseDataElement) -> BaseDataElement:
@@ -38,30 +34,26 @@ def as_predictions(sample: BaseDataElement) -> BaseDataElement:
     return answer
 
 
-def score_ground_truth(
-    evaluator: Evaluator, dataset: Any, workers: int = 0
-) -> dict[str, float]:
-    """The scores of the ground truth of a data set as predictions.
+def has_truth(sample: BaseDataElement) -> bool:
+    """Whether a sample has a ground truth that a metric can score."""
+    return 'gt_sem_seg' in sample or 'bboxes' in sample.get('gt_instances', ())
+
+
+def score_ground_truth(evaluator: Evaluator, part: Any, sample: Any) -> None:
+    """Give the ground truth of a sample to an evaluator as predictions.
 
     Args:
-        evaluator: of the data set, without results; empty after it.
-        dataset: of a detector or segmentor; others have no scores.
-        workers: processes that read; 0 reads in this one.
+        evaluator: of the data set.
+        part: the data set, or the one inside a wrapper.
+        sample: without a ground truth that can be scored nothing is done.
     """
-    evaluator.dataset_meta = dataset.metainfo
-    early = any(map(loads_early, inner(dataset)))
-    for batch in DataLoader(
-        dataset, num_workers=workers, collate_fn=pseudo_collate
-    ):
-        if 'data_samples' not in batch:
-            return {}
-        found = [as_predictions(sample) for sample in batch['data_samples']]
-        for sample in found if early else ():
-            if 'pred_instances' in sample:
-                factors = torch.tensor(sample.scale_factor).repeat(2)
-                sample.pred_instances.bboxes /= factors
-        evaluator.process(found, batch)
-    return evaluator.evaluate(len(dataset))
+    if not has_truth(sample):
+        return
+    found = as_predictions(sample)
+    if 'pred_instances' in found and loads_early(part):
+        factors = torch.tensor(sample.scale_factor).repeat(2)
+        found.pred_instances.bboxes /= factors
+    evaluator.process([found], {'data_samples': [sample]})
 
 
 def loads_early(part: Any) -> bool:

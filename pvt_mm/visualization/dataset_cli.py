@@ -1,7 +1,7 @@
 """The command ``check-dataset``: read all data of a config."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -10,28 +10,34 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS
+from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
 from ..checkpoints.atomic import check_writable, write_whole
-from ..config.arguments import add_cfg_options, command_parser
+from ..compat import coco_parser
+from ..config.arguments import add_cfg_options, command_parser, count
 from ..config.build_errors import building
 from ..config.data_files import check_paths
 from ..config.loading import open_config
+from ..config.schema import parameters
 from ..datasets.checks.classes import compare_classes
 from ..datasets.checks.coco_format import read_masks
 from ..datasets.checks.examine import (
+    Kept,
     check_annotation_files,
+    coco_datasets,
     examine,
-    quick_parser,
+    no_collection,
     reads_coco,
 )
-from ..datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
+from ..datasets.checks.fault_tolerant_pipeline import (
+    make_fault_tolerant,
+    tolerant_parts,
+)
 from ..datasets.checks.ignored_labels import heads_of, metrics_of, set_ignored
 from ..datasets.checks.report import Finding, counted, error, lines, warning
-from ..datasets.checks.samples import checked_parts
 from ..errors import UsageError, show
 from ..evaluation.ground_truth import score_ground_truth
-from .dataset_figure import draw_contents
 
 # Ends of names of scores -> the best value.
 BEST = {'mAP': 1, 'mIoU': 100}
@@ -51,9 +57,8 @@ def parser() -> argparse.ArgumentParser:
     add_cfg_options(p)
     p.add_argument(
         '--images',
-        type=count_or_all,
-        default=None,
-        metavar='N|all',
+        type=count,
+        metavar='N',
         help='number of images of each data set to read; all if not given',
     )
     p.add_argument(
@@ -71,15 +76,6 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def count_or_all(text: str) -> int | None:
-    """A positive number, or None for 'all'."""
-    if text == 'all':
-        return None
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f'{text!r} is neither N nor all')
-    return int(text)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Check the data of a config.
 
@@ -92,10 +88,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = open_config(args.config, args.cfg_options)
     modes = ('train', 'val') if cfg.get('val_cfg') else ('train',)
     check_paths(cfg, modes)
-    findings = list(check_annotation_files(cfg, modes))
+    kept = Kept(list)
+    with no_collection():
+        findings = list(check_annotation_files(cfg, modes, kept))
     report: dict = {}
     if not has_errors(findings):
-        found, report = read_samples(cfg, modes, args)
+        found, report = read_samples(cfg, modes, args, kept)
         findings += found
     if args.out:
         report['findings'] = [finding._asdict() for finding in findings]
@@ -118,7 +116,10 @@ def has_errors(findings: Sequence[Finding]) -> bool:
 
 
 def read_samples(
-    cfg: Config, modes: Sequence[str], args: argparse.Namespace
+    cfg: Config,
+    modes: Sequence[str],
+    args: argparse.Namespace,
+    kept: Kept,
 ) -> tuple[list[Finding], dict]:
     """Findings on the samples of some modes, and all numbers by mode.
 
@@ -126,93 +127,126 @@ def read_samples(
         cfg: the config.
         modes: 'train' and perhaps 'val'.
         args: the command line.
+        kept: of :func:`check_annotation_files`, for one use each.
     """
-    datasets = {mode: build(cfg, mode, args.config) for mode in modes}
-    findings = list(compare_classes(datasets))
-    report = {}
-    most = 0  # objects in an image of the last split
+    with (
+        building(cfg, args.config),
+        no_collection(),
+        redirect_stdout(None),  # of pycocotools
+        coco_parser(lambda path: kept[path] and kept[path].pop(0)),
+    ):
+        datasets = {mode: build(cfg, mode) for mode in modes}
+        evaluator, found = validation_metrics(cfg, datasets, args)
+        if 'decode_head' in cfg.model:
+            set_ignored(datasets['train'], heads_of(MODELS.build(cfg.model)))
+    findings = [*compare_classes(datasets), *found]
+    report: dict = {}
+    faults: list[str] = []
+
+    def use(part: Dataset, sample: BaseDataElement) -> None:
+        try:
+            score_ground_truth(evaluator, part, sample)
+        except AssertionError as wrong:  # mmdet, without an ann_file
+            faults.append(str(wrong))
+
     for mode, dataset in datasets.items():
-        contents, found = examine(dataset, mode, args.images, args.workers)
+        contents, found = examine(
+            dataset,
+            mode,
+            args.images,
+            args.workers,
+            use if mode == 'val' and evaluator else None,
+        )
         findings += found
         if contents is not None:
             show(*contents.table())
             report[mode] = contents.report()
-            most = contents.most
             if mode == 'train' and args.picture:
+                from .dataset_figure import draw_contents
+
                 with redirect_stdout(None):  # of pycocotools
                     draw_contents(args.picture, contents, cfg, dataset)
-    if 'val' in datasets and args.images is None and not has_errors(findings):
-        number = len(datasets['val'].metainfo.get('classes') or ())
-        if number > MANY:
-            text = (
-                f'an evaluation of {number:,} classes needs about '
-                f'{number // 5000} GB of memory, so the ground truth was not '
-                'scored'
-            )
-            return [*findings, warning('evaluation', text)], report
-        scores, found = score(cfg, datasets['val'], most, args.workers)
+    if evaluator and not has_errors(findings):
+        most = contents.most if contents else 0
+        scores, found = score(evaluator, len(dataset), most, faults)
         findings += found
         report['ground_truth_as_predictions'] = scores
     return findings, report
 
 
-def build(cfg: Config, mode: str, name: str) -> Dataset:
+def build(cfg: Config, mode: str) -> Dataset:
     """The data set of a mode, as a run has it.
+
+    Those of COCO's format keep their segmentations as they were read, and
+    their samples as they are: to pack them takes as long as to read them.
 
     Args:
         cfg: the config.
         mode: 'train' or 'val'.
-        name: of the config file.
     """
-    with (
-        building(cfg, name),
-        redirect_stdout(None),  # of pycocotools
-        quick_parser(cfg, mode),
-    ):
-        dataset = DATASETS.build(cfg[f'{mode}_dataloader'].dataset)
-        make_fault_tolerant(dataset, skip=mode == 'train')
-        for part in checked_parts(dataset):
-            if reads_coco(type(part)):
-                part.pipeline.transforms.insert(0, read_masks)
-        if 'decode_head' in cfg.model:
-            accept_ignored(cfg, mode, dataset)
+    for part, owner in coco_datasets(cfg, mode):
+        if 'serialize_data' in parameters(owner):
+            part['serialize_data'] = False
+    dataset = DATASETS.build(cfg[f'{mode}_dataloader'].dataset)
+    make_fault_tolerant(dataset, skip=mode == 'train')
+    for part in tolerant_parts(dataset):
+        if reads_coco(type(part)):
+            part.pipeline.transforms.insert(0, read_masks)
     return dataset
 
 
-def accept_ignored(cfg: Config, mode: str, dataset: Dataset) -> None:
-    """Accept the labels that heads or metrics ignore, as a run does.
+def validation_metrics(
+    cfg: Config, datasets: Mapping[str, Dataset], args: argparse.Namespace
+) -> tuple[Evaluator | None, list[Finding]]:
+    """The evaluator, if the validation is scored; and why it is not.
+
+    The data set accepts the labels that its metrics ignore, as in a run.
 
     Args:
-        cfg: of a segmentor.
-        mode: 'train' or 'val'.
-        dataset: of the mode.
+        cfg: the config.
+        datasets: by mode.
+        args: the command line.
     """
-    if mode == 'train':
-        set_ignored(dataset, heads_of(MODELS.build(cfg.model)))
-    else:
-        evaluator = Evaluator(cfg[f'{mode}_evaluator'])
-        set_ignored(dataset, metrics_of(evaluator, mode))
+    segments = 'decode_head' in cfg.model
+    if 'val' not in datasets or not (segments or args.images is None):
+        return None, []
+    metainfo = datasets['val'].metainfo
+    if (number := len(metainfo.get('classes') or ())) > MANY:
+        text = (
+            f'an evaluation of {number:,} classes needs about '
+            f'{number // 5000} GB of memory, so the ground truth was not '
+            'scored'
+        )
+        return None, [warning('evaluation', text)]
+    MMLogger.get_current_instance().setLevel('ERROR')  # of the metrics
+    evaluator = Evaluator(cfg.val_evaluator)
+    evaluator.dataset_meta = metainfo
+    if segments:
+        set_ignored(datasets['val'], metrics_of(evaluator, 'val'))
+    return (evaluator if args.images is None else None), []
 
 
 def score(
-    cfg: Config, dataset: Dataset, most: int, workers: int
+    evaluator: Evaluator, images: int, most: int, faults: list[str]
 ) -> tuple[dict[str, float], list[Finding]]:
     """The scores of the ground truth as predictions, and what is wrong.
 
     Args:
-        cfg: the config.
-        dataset: of the validation.
-        most: objects in one of its images.
-        workers: processes that read images.
+        evaluator: that has them.
+        images: of the validation.
+        most: objects in one of them.
+        faults: why it refused samples.
     """
-    MMLogger.get_current_instance().setLevel('ERROR')  # of the metrics
-    with redirect_stdout(None), quick_parser(cfg, 'val'):
-        evaluator = Evaluator(cfg.val_evaluator)
-        try:
-            every = score_ground_truth(evaluator, dataset, workers)
-        except AssertionError as wrong:  # pycocotools, of other images
-            text = f'val_evaluator cannot score the ground truth: {wrong}'
-            return {}, [error('evaluator', text)]
+    every: dict = {}
+    if any(metric.results for metric in evaluator.metrics):
+        with redirect_stdout(None):
+            try:
+                every = evaluator.evaluate(images)
+            except AssertionError as wrong:  # pycocotools, of other images
+                faults.append(str(wrong))
+    if faults:
+        text = f'val_evaluator cannot score the ground truth: {faults[0]}'
+        return {}, [error('evaluator', text)]
     scores = {
         name: float(value)
         for name, value in every.items()

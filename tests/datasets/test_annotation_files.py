@@ -45,8 +45,8 @@ def drawn():
 
 
 def findings(file, *, scored=False, masks=False, classes=CLASSES):
-    content, found = read_coco(str(file), scored=scored)
-    if not found:
+    content, found = read_coco(str(file), masks=masks, scored=scored)
+    if content:
         found = check_coco(content, Use(str(file), classes, masks, scored))
     return [f'{"error" if f.error else "warning"}: {f.text}' for f in found]
 
@@ -113,8 +113,8 @@ FILES = {
     # types of keys
     'image_id a list': (
         *(first(image_id=[1]), BOTH, 'error'),
-        r'annotations\[0\] \(id 1\): image_id is \[1\] \(a list\), but a '
-        'number or a text is wanted$',
+        r'annotations\[0\] \(id 1\): image_id is \[1\], but expected '
+        r'`float \| str`, got `array`$',
     ),
     'image_id null': (
         *(each('annotations', image_id=lambda a: math.nan), BOTH, 'json'),
@@ -122,51 +122,76 @@ FILES = {
     ),
     'bbox a dict': (
         *(first(bbox={'x': 1}), BOTH, 'error'),
-        r'bbox is {"x": 1} \(an object with keys\), but a list',
+        r'bbox is {"x": 1}, but expected `array`, got `object`',
     ),
     'file_name a number': (
         *(each('images', file_name=lambda i: i['id']), BOTH, 'error'),
-        r'images\[0\] \(id 1\): file_name is 1 \(a whole number\), but a text '
-        'is wanted; 3 of 3 are like this',
+        r'images\[0\] \(id 1\): file_name is 1, but expected `str`, got '
+        '`int`; 3 of 3 are like this',
     ),
     'annotation a number': (
         *(append('annotations', 5), BOTH, 'error'),
-        r'annotations\[6\]: it is 5 \(a whole number\), but an object',
+        r'annotations\[6\]: it is 5, but expected `object`, got `int`',
     ),
     'image a list': (
         *(append('images', [1]), BOTH, 'error'),
-        r'images\[3\]: it is \[1\] \(a list\)',
+        r'images\[3\]: it is \[1\], but expected `object`, got `array`',
     ),
     'image null': (
-        *(append('images', None), BOTH, 'error', 'it is null, but'),
+        *(
+            append('images', None),
+            BOTH,
+            'error',
+            'it is null, but expected `object`, got `null`',
+        ),
     ),
     'height a text': (
-        *(image(height='48'), BOTH, 'error', r'height is "48" \(a text\)'),
+        *(
+            image(height='48'),
+            BOTH,
+            'error',
+            'height is "48", but expected `int`',
+        ),
     ),
-    'height 0': (image(height=0), BOTH, 'error', 'height is 0, but a whole'),
+    'height 0': (
+        image(height=0),
+        BOTH,
+        'error',
+        'height is 0, but expected `int` >= 1',
+    ),
     'category a text': (
         *(append('categories', 'moss'), BOTH, 'error'),
-        r'categories\[2\]: it is "moss" \(a text\)',
+        r'categories\[2\]: it is "moss", but expected `object`, got `str`',
     ),
     'area a text': (
-        *(first(area='9'), BOTH, 'error', r'area is "9" \(a text\)'),
+        *(first(area='9'), BOTH, 'error', 'area is "9", but expected `float`'),
     ),
     'bbox of words': (
         *(first(bbox=['5', 5, 9, 9]), BOTH, 'error'),
-        r'bbox\[0\] is "5" \(a text\), but a number',
+        r'bbox\[0\] is "5", but expected `float`, got `str`',
     ),
     'bbox of three': (
         first(bbox=[5, 5, 9]),
         BOTH,
         'error',
-        'but a list of length 4',
+        'but expected `array` of length 4',
     ),
     'iscrowd a text': (
-        *(first(iscrowd='0'), BOTH, 'error', r'iscrowd is "0" \(a text\)'),
+        *(
+            first(iscrowd='0'),
+            BOTH,
+            'error',
+            'iscrowd is "0", but expected `bool',
+        ),
     ),
     'no area': (first(area=None), BOTH, 'error', r'\(id 1\): it has no area'),
     'no crowd, train': (first(iscrowd=None), TRAIN, None, ''),
-    'no crowd, val': (first(iscrowd=None), VAL, 'error', 'has no iscrowd'),
+    'no crowd, val': (
+        first(iscrowd=None),
+        VAL,
+        'error',
+        'has no iscrowd',
+    ),
     'nan': (first(bbox=[math.nan, 5, 9, 9]), BOTH, 'json', 'has no NaN and'),
     'infinity': (first(area=-math.inf), BOTH, 'json', 'no NaN and no Inf'),
     # other tasks
@@ -355,7 +380,7 @@ MASKS = {
     ),
     'text in a polygon': (
         *(first(segmentation=[[5, 5, 9, 'x', 9, 9]]), BOTH, 'error'),
-        rf'{FORM}\[0\]\[3\] is "x" \(a text\), but a number',
+        rf'{FORM}\[0\]\[3\] is "x", but expected `float`, got `str`',
     ),
     'two points': (
         *(first(segmentation=[[5, 5, 20, 20]]), TRAIN, 'warning'),
@@ -368,7 +393,7 @@ MASKS = {
     'flat': (first(segmentation=[5, 5, 20, 20, 5, 9]), BOTH, 'error', FORM),
     'pairs': (
         *(first(segmentation=[[[5, 5], [20, 20], [5, 9]]]), BOTH, 'error'),
-        rf'{FORM}\[0\]\[0\] is \[5, 5\] \(a list\)',
+        rf'{FORM}\[0\]\[0\] is \[5, 5\], but expected `float`, got',
     ),
     'text': (first(segmentation='abc'), BOTH, 'error', FORM),
     'run lengths': (run_lengths(), BOTH, None, ''),

@@ -40,9 +40,10 @@ from pvt_mm.datasets.checks.examine import check_annotation_files, examine
 from pvt_mm.datasets.checks.fault_tolerant_pipeline import (
     inner,
     make_fault_tolerant,
+    tolerant_parts,
 )
 from pvt_mm.datasets.checks.report import allowed, error, lines, warning
-from pvt_mm.datasets.checks.samples import checked_parts, kept_randomness
+from pvt_mm.datasets.checks.samples import kept_randomness
 from pvt_mm.engine import train as training
 from pvt_mm.engine.runner import FaultTolerantRunner
 from pvt_mm.errors import SampleError, UsageError
@@ -494,11 +495,18 @@ def test_tool(capsys, monkeypatch, coco, tmp_path):
     assert 'JSON has no NaN' in said
 
 
-@pytest.mark.parametrize('value', ['0', '-1', 'many'])
-def test_number_of_images(capsys, value):
+@pytest.mark.parametrize(
+    ('value', 'words'),
+    [
+        ('0', '0 is not 1 or more'),
+        ('-1', '-1 is not 1 or more'),
+        ('many', "invalid count value: 'many'"),
+    ],
+)
+def test_number_of_images(capsys, value, words):
     with pytest.raises(SystemExit):
         checker.parser().parse_args(['x.py', '--images', value])
-    assert f"'{value}' is neither N nor all" in capsys.readouterr().err
+    assert f'argument --images: {words}' in capsys.readouterr().err
 
 
 def test_many_findings_of_a_kind():
@@ -871,7 +879,7 @@ def test_file_of_a_transform_of_the_user_is_no_bad_data(coco, tmp_path):
 def test_data_sets_of_no_library_are_left_as_they_are():
     plain = torch.utils.data.TensorDataset(torch.zeros(40, 2))
     make_fault_tolerant(plain, skip=True)
-    assert not list(checked_parts(plain))
+    assert not tolerant_parts(plain)
 
 
 def test_stock_runner_stops_at_it(coco, tmp_path):

@@ -37,13 +37,13 @@ def few_comparisons():
 
 def test_annotation_file():
     content = Content(
-        [Image(1, 'a.png', 64, 64)],
-        [
+        images=[Image(1, 'a.png', 64, 64)],
+        annotations=[
             Annotation(
                 id=1, image_id=1, category_id=1, bbox=[1, 1, 9, 9], area=81
             )
         ],
-        [Category(i, name) for i, name in enumerate(NAMES)],
+        categories=[Category(i, name) for i, name in enumerate(NAMES)],
     )
     use = Use('x.json', tuple(NAMES), False, False)
     assert list(check_coco(content, use)) == []

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import redirect_stdout
+from functools import partial
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, init_default_scope
 
+from pvt_mm.datasets.checks.examine import examine
 from pvt_mm.datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
 from pvt_mm.evaluation.ground_truth import score_ground_truth
 
@@ -73,7 +75,10 @@ def score(cfg, evaluator, scope='mmdet'):
     with redirect_stdout(None):  # pycocotools tells what it does
         dataset = DATASETS.build(cfg)
         make_fault_tolerant(dataset, skip=False)
-        return score_ground_truth(Evaluator(evaluator), dataset)
+        metrics = Evaluator(evaluator)
+        metrics.dataset_meta = dataset.metainfo
+        examine(dataset, 'val', None, 0, partial(score_ground_truth, metrics))
+        return metrics.evaluate(len(dataset))
 
 
 def metric(file):

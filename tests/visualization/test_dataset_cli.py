@@ -53,6 +53,52 @@ val_evaluator = dict(metric=['bbox', 'segm'])
 
 
 @pytest.mark.parametrize(
+    ('text', 'status', 'words'),
+    [
+        (  # samples with nothing to score
+            'for _step in _base_.val_dataloader.dataset.pipeline:\n'
+            "    _step.type == 'LoadAnnotations' and _step.update(\n"
+            '        with_bbox=False, with_label=False)\n'
+            'val_dataloader = _base_.val_dataloader',
+            *(0, '0 errors'),
+        ),
+        (
+            'val_evaluator = dict(ann_file=None)',
+            *(1, 'cannot score the ground truth: ground truth is required'),
+        ),
+    ],
+)
+def test_nothing_to_score(capsys, configs, tmp_path, text, status, words):
+    cfg = tmp_path / 'changed.py'
+    cfg.write_text(f'_base_ = {str(configs["det"])!r}\n{text}\n')
+    found, out, err = say(capsys, main, cfg, '--workers', 0)
+    assert (found, 'ground truth as predictions' in out) == (status, False)
+    assert words in out, err
+
+
+def test_one_file_with_masks_and_without(capsys, configs, tmp_path):
+    """Training reads its masks, and the validation only its boxes."""
+    cfg = tmp_path / 'masks.py'
+    cfg.write_text(f"""
+_base_ = {str(configs['det'])!r}
+for _step in _base_.train_dataloader.dataset.pipeline:
+    if _step.type == 'LoadAnnotations':
+        _step.with_mask = True
+_data = _base_.train_dataloader.dataset
+train_dataloader = _base_.train_dataloader
+val_dataloader = dict(dataset=dict(
+    ann_file=_data.ann_file, data_prefix=_data.data_prefix))
+val_evaluator = dict(ann_file=_data.data_root + '/' + _data.ann_file)
+""")
+    options = ('--out', tmp_path / 'x.json', '--workers', 0)
+    status, _, err = say(capsys, main, cfg, *options)
+    assert status == 0, err
+    report = json.loads((tmp_path / 'x.json').read_text())
+    assert report['train']['classes'] == report['val']['classes']
+    assert report['ground_truth_as_predictions'] == {'coco/bbox_mAP': 1}
+
+
+@pytest.mark.parametrize(
     ('change', 'words'),
     [
         ('ids', 'cannot score the ground truth: Results do not correspond'),

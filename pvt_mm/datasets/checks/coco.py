@@ -6,16 +6,16 @@ with it, and the message.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 import numpy as np
+from msgspec import Raw
 
 from .coco_format import (
     Annotation,
     Category,
     Content,
-    Image,
     RunLengths,
     read_mask,
     say,
@@ -23,6 +23,7 @@ from .coco_format import (
 from .report import Finding, Use, counted, error, some, warning
 
 CORNERS = 6  # numbers of a triangle
+SHORT = 'polygons of less than three points'
 CORNERS_IF = 0.25  # boxes look like corners if this share reaches beyond
 
 
@@ -35,12 +36,12 @@ def check_coco(content: Content, use: Use) -> Iterator[Finding]:
     """
     use = use._replace(classes=dict.fromkeys(use.classes))  # found at once
     yield from check_ids(content, use)
-    yield from check_categories(content.categories, use)
-    images = {image.id: image for image in content.images}
-    ids = {c.id for c in content.categories if c.name in use.classes}
+    yield from check_categories(content['categories'], use)
+    images = {image.id: image for image in content['images']}
+    ids = {c.id for c in content['categories'] if c.name in use.classes}
     used = [
         a
-        for a in content.annotations
+        for a in content['annotations']
         if a.category_id in ids and a.image_id in images
     ]
     if not used:
@@ -56,9 +57,7 @@ def check_coco(content: Content, use: Use) -> Iterator[Finding]:
     if use.scored:
         yield from check_scored_ids(objects, use)
     if use.masks:
-        yield from some(
-            fault for a in used if (fault := check_mask(a, images, use))
-        )
+        yield from some(check_masks(used, images, use))
 
 
 def nothing_left(use: Use) -> str:
@@ -68,16 +67,16 @@ def nothing_left(use: Use) -> str:
 
 def check_ids(content: Content, use: Use) -> Iterator[Finding]:
     """Findings on ids that occur twice, and references to absent ids."""
-    for part, entries in content._asdict().items():
-        if twice := repeated(entry.id for entry in entries):
+    for part, entries in content.items():
+        if twice := repeated([entry.id for entry in entries]):
             more = f' ({counted(len(twice), "id")} like this)'
             yield error(
                 f'{part} with the same id',
                 f'{use.path}: {part} have the id {twice[0]} more than once'
                 + (more if twice[1:] else ''),
             )
-    if twice := repeated(image.file_name for image in content.images):
-        same = [i.id for i in content.images if i.file_name == twice[0]]
+    if twice := repeated([image.file_name for image in content['images']]):
+        same = [i.id for i in content['images'] if i.file_name == twice[0]]
         yield warning(
             'images that are listed twice',
             f'{use.path}: {twice[0]} is listed under the ids '
@@ -85,8 +84,8 @@ def check_ids(content: Content, use: Use) -> Iterator[Finding]:
             'like this): each is an image of its own for training and score',
         )
     for key, part in (
-        ('image_id', content.images),
-        ('category_id', content.categories),
+        ('image_id', content['images']),
+        ('category_id', content['categories']),
     ):
         known = {entry.id for entry in part}
         yield from some(
@@ -96,7 +95,7 @@ def check_ids(content: Content, use: Use) -> Iterator[Finding]:
                 f'{getattr(a, key)}, which the file does not describe; it is '
                 'left out',
             )
-            for a in content.annotations
+            for a in content['annotations']
             if getattr(a, key) not in known
         )
 
@@ -198,56 +197,66 @@ def check_boxes(
             )
 
 
-def check_mask(
-    a: Annotation, images: dict[object, Image], use: Use
-) -> Finding | None:
-    """What is wrong with the segmentation of an annotation, if anything.
+def check_masks(
+    objects: list[Annotation], images: dict, use: Use
+) -> Iterator[Finding]:
+    """Findings on segmentations, one for each that is wrong.
 
     Args:
-        a: the annotation.
+        objects: whose segmentations are read.
         images: id -> entry of the list of images.
         use: what the run does with the file.
     """
-    what = f'{use.path}: {a}'
-    try:
-        mask = read_mask(a.segmentation)
-    except msgspec.ValidationError as wrong:
-        text = say(wrong, json.loads(bytes(a.segmentation)))
-        return error(
-            'segmentations of no known form',
-            f'{what} has a segmentation that is not a list of polygons or an '
-            f'object with size and counts: {text}',
-        )
-    if isinstance(mask, RunLengths):
-        image = images[a.image_id]
-        text = wrong_run_lengths(mask, (image.height, image.width))
-        return error('wrong run lengths', f'{what} {text}') if text else None
-    if not mask:
-        text = f'{what} has no segmentation, which this model learns from'
-        return error('annotations without segmentation', text)
-    short = [p for p in mask if len(p) < CORNERS or len(p) % 2]
-    if not short:
-        return None
-    text = f'{what} has a polygon of {len(short[0]) / 2:g} points; ' + (
+    lost = (
         'pycocotools cannot evaluate it'
         if use.scored
         else 'it is left out of training'
     )
-    return Finding('polygons of less than three points', use.scored, text)
+    for a in objects:
+        image = images[a.image_id]
+        kind, text = wrong_mask(a.segmentation, (image.height, image.width))
+        if kind == SHORT:
+            text = f'{use.path}: {a} {text}; {lost}'
+            yield Finding(kind, use.scored, text)
+        elif kind:
+            yield error(kind, f'{use.path}: {a} {text}')
 
 
-def wrong_run_lengths(mask: RunLengths, size: tuple[int, int]) -> str:
-    """What is wrong with run lengths for an image of (height, width)."""
-    if mask.size != size:
-        return f'has run lengths of size {mask.size}, not {size}'
-    if isinstance(mask.counts, list) and sum(mask.counts) != size[0] * size[1]:
-        return (
-            f'has run lengths of {sum(mask.counts)} pixels in all, not of '
-            f'{size}'
+def wrong_mask(text: Raw, size: tuple[int, int]) -> tuple[str, str]:
+    """What is wrong with a segmentation: its kind, and half a sentence.
+
+    Args:
+        text: as it stands in the file; empty if the object has none.
+        size: (height, width) of its image.
+    """
+    try:
+        mask = text and read_mask(text)
+    except msgspec.ValidationError as wrong:
+        return 'segmentations of no known form', (
+            'has a segmentation that is not a list of polygons or an object '
+            f'with size and counts: {say(wrong, json.loads(bytes(text)))}'
         )
-    return ''
+    if not mask:
+        kind = 'annotations without segmentation'
+        return kind, 'has no segmentation, which this model learns from'
+    if isinstance(mask, RunLengths):
+        runs = mask.counts if isinstance(mask.counts, list) else None
+        said = ''
+        if mask.size != size:
+            said = f'has run lengths of size {mask.size}, not {size}'
+        elif runs is not None and sum(runs) != size[0] * size[1]:
+            said = (
+                f'has run lengths of {sum(runs)} pixels in all, not of {size}'
+            )
+        return said and 'wrong run lengths', said
+    for polygon in mask:
+        if len(polygon) < CORNERS or len(polygon) % 2:
+            return SHORT, f'has a polygon of {len(polygon) / 2:g} points'
+    return '', ''
 
 
-def repeated(values: Iterable) -> list:
+def repeated(values: list) -> list:
     """The values that occur more than once."""
+    if len(set(values)) == len(values):
+        return []
     return [value for value, n in Counter(values).items() if n > 1]

@@ -3,10 +3,12 @@
 import json
 import re
 from collections import defaultdict
-from typing import Annotated, Any, NamedTuple, TypedDict
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Annotated, Any, TypedDict
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, ValidationError, defstruct
 
 from ...config.data_files import read_json
 from .report import Finding, error
@@ -15,17 +17,31 @@ Id = int | float | str  # a key of pycocotools' dicts
 Pixels = Annotated[int, Meta(gt=0)]
 
 
-class Image(Struct, gc=False):
+class Entry(Struct, gc=False):
+    """An entry of a list; mmdet and pycocotools read it as a dict."""
+
+    __getitem__ = object.__getattribute__
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        setattr(self, key, value)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key."""
+        return getattr(self, key, default)
+
+
+class Image(Entry, gc=False):
     """An image."""
 
     id: Id
     file_name: str
     height: Pixels
     width: Pixels
+    img_id: Any = None  # mmdet writes it
 
 
-class Annotation(Struct, kw_only=True, gc=False):
-    """An object; its segmentation is read by :func:`read_mask`."""
+class Annotation(Entry, kw_only=True, gc=False):
+    """An object; see :func:`annotation_type` for further keys."""
 
     id: Id
     image_id: Id
@@ -33,19 +49,13 @@ class Annotation(Struct, kw_only=True, gc=False):
     bbox: tuple[float, float, float, float]
     area: float
     iscrowd: int | bool = 0
-    segmentation: Raw = Raw(b'[]')  # noqa: RUF009, it cannot be changed
+    ignore: Any = False
 
     def __str__(self) -> str:
         return f'annotation {self.id} of image {self.image_id}'
 
 
-class ScoredAnnotation(Annotation, kw_only=True, gc=False):
-    """An object that pycocotools scores: it asks for iscrowd."""
-
-    iscrowd: int | bool
-
-
-class Category(Struct):
+class Category(Entry, gc=False):
     """A class."""
 
     id: Id
@@ -59,75 +69,16 @@ class RunLengths(Struct):
     counts: list[int] | str
 
 
-class Parts(Struct):
-    """The lists of a file, not read yet."""
-
-    images: list[Raw]
-    annotations: list[Raw]
-    categories: list[Raw]
-
-
-class Content(NamedTuple):
-    """The lists of a file, without the entries of other types."""
+class Content(TypedDict):
+    """The lists of a file."""
 
     images: list[Image]
     annotations: list[Annotation]
     categories: list[Category]
 
 
-class PlainAnnotation(TypedDict, total=False):
-    """The keys of an object that mmdet and pycocotools read for boxes."""
-
-    id: Any
-    image_id: Any
-    category_id: Any
-    bbox: Any
-    area: Any
-    iscrowd: Any
-    ignore: Any
-
-
-class PlainImage(TypedDict, total=False):
-    """The keys of an image that they read."""
-
-    id: Any
-    file_name: Any
-    height: Any
-    width: Any
-
-
-class PlainContent(TypedDict):
-    """A file as mmdet and pycocotools take it, without segmentations."""
-
-    images: list[PlainImage]
-    annotations: list[PlainAnnotation]
-    categories: list[dict]
-
-
-class MaskAnnotation(PlainAnnotation, total=False):
-    """The keys of an object that they read for masks."""
-
-    segmentation: Raw
-
-
-class MaskContent(PlainContent):
-    """A file as they take it; :func:`read_masks` reads its segmentations."""
-
-    annotations: list[MaskAnnotation]
-
-
 # A key that only another task's annotations have, and that task.
 OTHERS = {'segments_info': 'panoptic segmentation', 'caption': 'captions'}
-# msgspec's names of types in messages.
-TYPES = {
-    'array': 'a list',
-    'object': 'an object with keys',
-    'int': 'a whole number',
-    'float': 'a number',
-    'str': 'a text',
-    'bool': 'true or false',
-    'null': 'null',
-}
 read_mask = msgspec.json.Decoder(list[list[float]] | RunLengths).decode
 
 
@@ -139,46 +90,66 @@ def read_masks(sample: dict) -> dict:
     return sample
 
 
-def read_coco(path: str, *, scored: bool) -> tuple[Content, list[Finding]]:
-    """The content of an annotation file, and what is of another type.
+def annotation_type(*, masks: bool, scored: bool) -> type[Annotation]:
+    """The type of an object, by what a run does with it.
+
+    Args:
+        masks: whether it reads segmentations; :func:`read_mask` does.
+        scored: whether pycocotools scores it: it asks for iscrowd.
+    """
+    keys = [('segmentation', Raw, Raw())] if masks else []
+    if scored:
+        keys.append(('iscrowd', int | bool))
+    return defstruct(
+        'Annotation', keys, bases=(Annotation,), kw_only=True, gc=False
+    )
+
+
+def read_coco(
+    path: str, *, masks: bool, scored: bool
+) -> tuple[Content | None, list[Finding]]:
+    """The content of an annotation file, or what is of another type in it.
 
     Args:
         path: the file.
+        masks: whether its segmentations are kept.
         scored: whether it is for an evaluation, not for training.
 
     Raises:
         UsageError: it cannot be read, or is not JSON in UTF-8.
     """
+    kinds = {
+        'images': Image,
+        'annotations': annotation_type(masks=masks, scored=scored),
+        'categories': Category,
+    }
+    typed = {part: list[kind] for part, kind in kinds.items()}
+    with suppress(ValidationError):
+        return read_json(path, TypedDict('Content', typed)), []
+    texts = dict.fromkeys(kinds, list[Raw])
     try:
-        parts = read_json(path, Parts)
-    except msgspec.ValidationError as wrong:
+        raws = read_json(path, TypedDict('Texts', texts))
+    except ValidationError as wrong:
         absent = re.search('images|annotations|categories', str(wrong))
         text = f'{path} has no list of {absent[0] if absent else "images"}'
-        return Content([], [], []), [
-            error('lists', f'{text}: is it of another task?')
-        ]
-    kinds = (Image, ScoredAnnotation if scored else Annotation, Category)
-    found: list[Finding] = []
-    lists = []
-    for part, kind in zip(Content._fields, kinds, strict=True):
-        entries, wrong = read_entries(getattr(parts, part), kind)
-        lists.append(entries)
-        found += [error(part, f'{path}: {part}{text}') for text in wrong]
-    return Content(*lists), found
+        return None, [error('lists', f'{text}: is it of another task?')]
+    return None, [
+        error(part, f'{path}: {part}{text}')
+        for part, kind in kinds.items()
+        for text in wrong_entries(raws[part], kind)
+    ]
 
 
-def read_entries(
-    raws: list[Raw], kind: type[Struct]
-) -> tuple[list[Struct], list[str]]:
-    """The entries of a list, and a sentence per kind of wrong ones."""
+def wrong_entries(raws: list[Raw], kind: type[Struct]) -> Iterator[str]:
+    """A sentence per kind of entries that are not of a type."""
     read = msgspec.json.Decoder(kind).decode
-    entries, wrong = [], defaultdict(list)
+    wrong = defaultdict(list)
     for place, raw in enumerate(raws):
         try:
-            entries.append(read(raw))
-        except msgspec.ValidationError as error:
+            read(raw)
+        except ValidationError as error:
             wrong[re.sub(r'\[\d+\]`', '`', str(error))].append((place, error))
-    return entries, [sentence(raws, each) for each in wrong.values()]
+    return (sentence(raws, each) for each in wrong.values())
 
 
 def sentence(raws: list[Raw], wrong: list[tuple[int, Exception]]) -> str:
@@ -198,7 +169,7 @@ def sentence(raws: list[Raw], wrong: list[tuple[int, Exception]]) -> str:
 
 
 def say(error: Exception, entry: Any) -> str:
-    """msgspec's message in our words, with the value that is wrong.
+    """msgspec's message after the key and the value that are wrong.
 
     Args:
         error: a ValidationError.
@@ -209,16 +180,6 @@ def say(error: Exception, entry: Any) -> str:
         return f'it has no {missing[1]}'
     for step in re.findall(r'\w+', where):
         entry = entry[int(step) if isinstance(entry, list) else step]
-    said = (
-        f'{where.lstrip(".").rstrip("`") or "it"} is {json.dumps(entry):.60}'
-    )
-    parts = re.fullmatch('Expected `(.*?)`(.*?)(, got `(.*)`)?', text)
-    if not parts:
-        return f'{said}: {text}'
-    wanted, more, _, found = parts.groups()
-    wish = wanted.replace('int | float', 'float').split(' | ')
-    kind = f' ({TYPES[found]})' if found not in (None, 'null') else ''
-    return (
-        f'{said}{kind}, but {" or ".join(TYPES[name] for name in wish)}{more} '
-        'is wanted'
-    )
+    key = where.strip('.`') or 'it'
+    said = text[0].lower() + text[1:].replace('int | float', 'float')
+    return f'{key} is {json.dumps(entry):.60}, but {said}'

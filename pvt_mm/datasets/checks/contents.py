@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..classification_datasets import IMAGES
+from .fault_tolerant_pipeline import tolerant_parts
 from .files import by, listed
 from .report import FEW, counted
-from .samples import Look, checked_parts
+from .samples import Look
 
 # A key of the samples of a data set -> what its classes are counted in.
 UNITS = {
@@ -67,27 +68,27 @@ class Contents:
         if info.get('height') and info.get('width'):
             self.sizes.append((info['height'], info['width']))
         if self.unit == 'images':
-            self.add_units(Counter([info['gt_label']]))
+            self.add_units([info['gt_label']])
         elif self.unit == 'objects':
-            boxes = [o for o in info['instances'] if not o.get('ignore_flag')]
-            self.add_units(Counter(o['bbox_label'] for o in boxes))
-            self.empty += not boxes
-            self.most = max(self.most, len(boxes))
-            self.ignored += len(info['instances']) - len(boxes)
-            for x1, y1, x2, y2 in (o['bbox'] for o in boxes):
+            there = [o for o in info['instances'] if not o.get('ignore_flag')]
+            self.add_units([o['bbox_label'] for o in there])
+            self.empty += not there
+            self.most = max(self.most, len(there))
+            self.ignored += len(info['instances']) - len(there)
+            for x1, y1, x2, y2 in (o['bbox'] for o in there):
                 self.areas.append((x2 - x1) * (y2 - y1))
 
     def add_pixels(self, pixels: np.ndarray) -> None:
         """Count a label map by its number of pixels of each label (256,)."""
         number = len(self.classes)
         there = {i: int(n) for i, n in enumerate(pixels[:number]) if n}
-        self.add_units(Counter(there))
+        self.add_units(there)
         self.ignored += int(pixels[number:].sum())
 
-    def add_units(self, counts: Counter) -> None:
-        """Count what is in an image."""
-        self.counts.update(counts)
-        self.images_of.update(counts.keys())
+    def add_units(self, found: Iterable[int] | Mapping[int, int]) -> None:
+        """Count the labels in an image: each once, or with its number."""
+        self.counts.update(found)
+        self.images_of.update(set(found))
 
     def share(self, number: int) -> float:
         """A number of units as a share of all, ignored ones too."""
@@ -201,7 +202,7 @@ def contents_of(
         split: 'train', 'val' or 'test'.
         looks: at its samples, as far as they were read.
     """
-    parts = [part for part in checked_parts(dataset) if len(part)]
+    parts = [part for part in tolerant_parts(dataset) if len(part)]
     classes = tuple((dataset.metainfo or {}).get('classes') or ())
     keys = parts[0].get_data_info(0) if parts and classes else {}
     unit = next((UNITS[key] for key in UNITS if key in keys), None)
@@ -211,8 +212,10 @@ def contents_of(
     for part in parts:
         found.images += len(part)
         paths = set()
-        for index in range(len(part)):
-            info = part.get_data_info(index)
+        infos = map(part.get_data_info, range(len(part)))
+        if not getattr(part, 'serialize_data', True):
+            infos = part.data_list  # which it would copy
+        for info in infos:
             found.add(info)
             paths.add(info.get('img_path') or '')
         found.unread |= unread(paths - {''})

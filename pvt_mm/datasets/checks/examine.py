@@ -2,108 +2,118 @@
 
 import gc
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from ...compat import coco_parser, dataset_metainfo
-from ...config.data_files import (
-    dataset_configs,
-    metric_files,
-    read_json,
-)
+from ...compat import dataset_metainfo
+from ...config.data_files import dataset_configs, metric_files
 from ...config.schema import find_class, walk
 from ...errors import UsageError, printable
 from .classes import compare_classes
 from .coco import check_coco
-from .coco_format import Content, MaskContent, PlainContent, read_coco
+from .coco_format import Content, read_coco
 from .content_checks import check_contents
 from .contents import Contents, contents_of
+from .fault_tolerant_pipeline import tolerant_parts
 from .files import absent
 from .report import Finding, Use, counted, lines
-from .samples import Look, checked_parts, look_at, unusable
+from .samples import Look, look_at, unusable
 
 # Samples of each data set that are read before a run starts.
 BRIEF = 32
+# Path of an annotation file -> what was read of it for each data set.
+Kept = defaultdict[str, list[Content]]
 
 
 def check_annotation_files(
-    cfg: Config, modes: Sequence[str]
+    cfg: Config, modes: Sequence[str], kept: Kept | None = None
 ) -> Iterator[Finding]:
     """Findings on the annotation files of COCO's format, and their images.
 
     Args:
         cfg: the config of the run.
         modes: which of 'train', 'val' and 'test' the run goes through.
+        kept: gets the content of each data set's file, by its path.
 
     Raises:
         UsageError: a file is not JSON.
     """
-    scope = cfg.get('default_scope') or 'mmengine'
     for mode in modes:
         evaluator = cfg.get(f'{mode}_evaluator') if mode != 'train' else None
-        for dataset in dataset_configs(cfg[f'{mode}_dataloader'].dataset):
-            owner = find_class(dataset['type'], scope)
-            if reads_coco(owner) and not writes_only(evaluator):
-                yield from check_coco_files(dataset, owner, evaluator)
-
-
-def check_coco_files(
-    dataset: Mapping, owner: type, evaluator: Any
-) -> Iterator[Finding]:
-    """Findings on the annotation files of one data set and its evaluator.
-
-    Args:
-        dataset: config of the data set.
-        owner: its class.
-        evaluator: config of the evaluator; None in training.
-    """
-    classes = dataset_metainfo(owner, dataset.get('metainfo'))['classes']
-    masks = masks_in(dataset.get('pipeline'), evaluator)
-    training = evaluator is None
-    path = os.path.join(dataset.get('data_root') or '', dataset['ann_file'])
-    for file in dict.fromkeys([path, *metric_files(evaluator)]):
-        if '://' in file:
+        if writes_only(evaluator):
             continue
-        content, found = read_coco(file, scored=not training)
-        if not found:  # what follows needs all entries
-            use = Use(file, classes, masks, not training)
-            found = list(check_coco(content, use))
-        yield from found
-        if file == path and not any(f.error for f in found):
-            yield from absent_images(content, dataset, training)
+        for dataset, owner in coco_datasets(cfg, mode):
+            content, found = check_coco_files(dataset, owner, evaluator)
+            yield from found
+            if kept is not None and content:
+                kept[ann_file(dataset)].append(content)
 
 
-@contextmanager
-def quick_parser(cfg: Config, mode: str) -> Iterator[None]:
-    """Context in which mmdet reads only what it needs of COCO's files.
-
-    That takes a tenth of the time. The segmentations of training are read
-    with their sample, by :func:`read_masks`.
+def coco_datasets(cfg: Config, mode: str) -> Iterator[tuple[Mapping, type]]:
+    """The configs and classes of data sets in COCO's format.
 
     Args:
         cfg: the config of the run.
         mode: 'train', 'val' or 'test'.
     """
-    scope = cfg.get('default_scope') or 'mmengine'
-    dataset = cfg[f'{mode}_dataloader'].dataset
-    if not all(
-        reads_coco(find_class(part['type'], scope))
-        for part in dataset_configs(dataset)
-    ):
-        yield
-        return
-    kind: Any = PlainContent
-    if masks_in(dataset, cfg.get(f'{mode}_evaluator')):
-        kind = MaskContent if mode == 'train' else dict
-    gc.disable()  # it would take as long again, and find nothing
+    for dataset in dataset_configs(cfg[f'{mode}_dataloader'].dataset):
+        owner = find_class(
+            dataset['type'], cfg.get('default_scope') or 'mmengine'
+        )
+        if reads_coco(owner):
+            yield dataset, owner
+
+
+def ann_file(dataset: Mapping) -> str:
+    """The annotation file of the config of a data set."""
+    return os.path.join(dataset.get('data_root') or '', dataset['ann_file'])
+
+
+def check_coco_files(
+    dataset: Mapping, owner: type, evaluator: Any
+) -> tuple[Content | None, list[Finding]]:
+    """The content of a data set's annotation file, and findings.
+
+    Args:
+        dataset: config of the data set.
+        owner: its class.
+        evaluator: config of the evaluator, whose files are checked too; None
+            in training.
+    """
+    classes = dataset_metainfo(owner, dataset.get('metainfo'))['classes']
+    masks = masks_in(dataset.get('pipeline'), evaluator)
+    scored = evaluator is not None
+    path, own, findings = ann_file(dataset), None, []
+    for file in dict.fromkeys([path, *metric_files(evaluator)]):
+        if '://' in file:
+            continue
+        content, found = read_coco(file, masks=masks, scored=scored)
+        if content:
+            found += check_coco(content, Use(file, classes, masks, scored))
+        findings += found
+        if file == path and not any(f.error for f in found):
+            own = content
+            findings += absent_images(content, dataset, not scored)
+    return own, findings
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Context without garbage collection, which finds none in what is read.
+
+    It would take as long as the reading; what was read stays out of later
+    ones.
+    """
+    gc.disable()
     try:
-        with coco_parser(lambda path: read_json(path, kind)):
-            yield
+        yield
     finally:
+        gc.freeze()
         gc.enable()
 
 
@@ -151,7 +161,7 @@ def absent_images(
         dataset.get('data_root') or '',
         (dataset.get('data_prefix') or {}).get('img') or '',
     )
-    names = [image.file_name for image in content.images]
+    names = [image.file_name for image in content['images']]
     gone, said = absent(names, folder)
     yield from unusable(said, len(gone), len(names), training)
 
@@ -191,7 +201,8 @@ def check_annotations(cfg: Config, modes: Sequence[str]) -> None:
     Raises:
         UsageError: an annotation file has an error.
     """
-    stop_or_log(check_annotation_files(cfg, modes))
+    with no_collection():
+        stop_or_log(check_annotation_files(cfg, modes))
 
 
 def check_samples_of(loops: Mapping[str, Any]) -> None:
@@ -215,7 +226,11 @@ def check_samples_of(loops: Mapping[str, Any]) -> None:
 
 
 def examine(
-    dataset: Any, mode: str, images: int | None, workers: int = 0
+    dataset: Any,
+    mode: str,
+    images: int | None,
+    workers: int = 0,
+    use: Callable[[Any, Any], None] | None = None,
 ) -> tuple[Contents | None, list[Finding]]:
     """What is in a data set, and what is wrong with it.
 
@@ -224,11 +239,14 @@ def examine(
         mode: 'train', 'val' or 'test'.
         images: how many of each part are read; None for all.
         workers: processes that read; 0 reads in this one.
+        use: gets each data set and the ``data_samples`` of its samples.
     """
     looks: list[Look] = []
     found: list[Finding] = []
-    for part in checked_parts(dataset):
-        seen, said = look_at(part, images, workers, training=mode == 'train')
+    for part in tolerant_parts(dataset):
+        seen, said = look_at(
+            part, images, workers, training=mode == 'train', use=use
+        )
         looks += seen
         found += said
     contents = contents_of(dataset, mode, looks)

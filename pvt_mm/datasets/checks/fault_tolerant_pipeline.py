@@ -221,10 +221,18 @@ def report_skipped(dataset: Any, sample: Mapping) -> None:
         dataset: after :func:`make_fault_tolerant`.
         sample: input of the network.
     """
-    for part in inner(dataset):
-        pipeline = getattr(part, 'pipeline', None)
-        if isinstance(pipeline, FaultTolerantPipeline) and pipeline.skipped:
-            pipeline.report(sample)
+    for part in tolerant_parts(dataset):
+        if part.pipeline.skipped:
+            part.pipeline.report(sample)
+
+
+def tolerant_parts(dataset: Any) -> list[Any]:
+    """The data sets with a FaultTolerantPipeline, also inside wrappers."""
+    return [
+        part
+        for part in inner(dataset)
+        if isinstance(getattr(part, 'pipeline', None), FaultTolerantPipeline)
+    ]
 
 
 def inner(dataset: Any) -> Iterator[Any]:

@@ -43,36 +43,23 @@ def problem(path: str) -> str | None:
     return NO_IMAGE if image is None else None
 
 
-def header(path: str | None) -> tuple[int, tuple[int, int] | None]:
-    """The EXIF orientation of an image, 1 is upright, and its (H, W).
+def header(path: str | None) -> tuple[int, tuple[int, int] | None, str]:
+    """The EXIF orientation of an image, 1 is upright, its (H, W) and mode.
 
-    1 and None of what cannot be read.
+    1, None and '' of what cannot be read.
     """
     try:
         with Image.open(path) as image:
-            return image.getexif().get(ORIENTATION, 1), image.size[::-1]
+            exif = image.getexif().get(ORIENTATION, 1)
+            return exif, image.size[::-1], image.mode
     except (AttributeError, *UNREADABLE):
-        return 1, None
+        return 1, None, ''
 
 
 def of_size(path: str | None) -> str:
     """' of WxH pixels' for a message; '' if the size cannot be read."""
     size = header(path)[1]
     return f' of {by(size)} pixels' if size else ''
-
-
-def too_deep(path: str) -> str | None:
-    """Why a label map would lose labels when it is read, or None."""
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-    except UNREADABLE:
-        return None
-    if not mode.startswith(('I', 'F')):
-        return None
-    return (
-        f'{path} has more than 8 bits per pixel; mmseg reads only the last 8'
-    )
 
 
 def by(size: Sequence[int]) -> str:

@@ -12,7 +12,7 @@ import torch
 from mmengine.structures import PixelData
 from torch import nn
 
-from .fault_tolerant_pipeline import FaultTolerantPipeline, inner
+from .fault_tolerant_pipeline import tolerant_parts
 from .samples import kept_randomness
 
 
@@ -113,12 +113,3 @@ def set_ignored(dataset: Any, readers: list[Reader]) -> None:
         part.pipeline.ignored_by = ', '.join(
             f'{reader.key}={reader.ignored}' for reader in readers
         )
-
-
-def tolerant_parts(dataset: Any) -> list[Any]:
-    """The data sets with a FaultTolerantPipeline, also inside wrappers."""
-    return [
-        part
-        for part in inner(dataset)
-        if isinstance(getattr(part, 'pipeline', None), FaultTolerantPipeline)
-    ]

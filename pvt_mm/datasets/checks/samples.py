@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,8 +12,8 @@ from mmcv.transforms import LoadAnnotations
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import SampleError
-from .fault_tolerant_pipeline import FILES, FaultTolerantPipeline, inner
-from .files import absent, header, too_deep
+from .fault_tolerant_pipeline import FILES
+from .files import absent, header
 from .report import Finding, allowed, error, warning
 
 
@@ -26,6 +26,7 @@ class Look(NamedTuple):
         exif: the EXIF orientation.
         size: (H, W) of the file.
         pixels: how many have each label (256,); None without a label map.
+        truth: its ``data_samples``, where they are used.
     """
 
     path: str
@@ -33,6 +34,7 @@ class Look(NamedTuple):
     exif: int = 1
     size: tuple[int, int] | None = None
     pixels: np.ndarray | None = None
+    truth: Any = None
 
 
 class Looks(Dataset):
@@ -41,10 +43,11 @@ class Looks(Dataset):
     Args:
         part: a data set with a FaultTolerantPipeline.
         indices: its samples that are read.
+        keep: whether a look has the truth.
     """
 
-    def __init__(self, part: Any, indices: list[int]) -> None:
-        self.part, self.indices = part, indices
+    def __init__(self, part: Any, indices: list[int], *, keep: bool) -> None:
+        self.part, self.indices, self.keep = part, indices, keep
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -52,15 +55,21 @@ class Looks(Dataset):
     def __getitem__(self, place: int) -> Look:
         data = self.part.get_data_info(self.indices[place])
         path = data.get('img_path') or ''
-        exif, size = header(path)
+        exif, size, _ = header(path)
         maps = data.get('seg_map_path')
         given = {**data, 'seg_fields': []}
         try:
-            self.part.pipeline.attempt(data)
+            sample = self.part.pipeline.attempt(data)
         except SampleError as error:
             return Look(path, str(error), exif)
-        fault = (maps and too_deep(maps)) or ''
-        return Look(path, fault, exif, size, self.pixels(given))
+        fault = ''
+        if header(maps)[2].startswith(('I', 'F')):
+            fault = (
+                f'{maps} has more than 8 bits per pixel; mmseg reads only the '
+                'last 8'
+            )
+        truth = (sample or {}).get('data_samples') if self.keep else None
+        return Look(path, fault, exif, size, self.pixels(given), truth)
 
     def pixels(self, data: dict) -> np.ndarray | None:
         """How many pixels have each label, as mmseg loads the label map."""
@@ -74,7 +83,12 @@ class Looks(Dataset):
 
 
 def look_at(
-    part: Any, images: int | None, workers: int, *, training: bool
+    part: Any,
+    images: int | None,
+    workers: int,
+    *,
+    training: bool,
+    use: Callable[[Any, Any], None] | None = None,
 ) -> tuple[list[Look], list[Finding]]:
     """Read samples of a data set, and say what is wrong with them.
 
@@ -83,6 +97,7 @@ def look_at(
         images: how many samples; None for all.
         workers: processes that read; 0 reads in this one.
         training: training skips what it cannot use, up to a share.
+        use: gets the data set and the ``data_samples`` of each sample.
     """
     indices = list(range(len(part)))
     found: list[Finding] = []
@@ -93,23 +108,17 @@ def look_at(
         indices = [i for i in indices if i not in gone]
     if images is not None and images < len(indices):
         indices = random.Random(0).sample(indices, images)
+    seen = Looks(part, indices, keep=use is not None)
+    looks = []
     with kept_randomness():
-        looks = list(
-            DataLoader(
-                Looks(part, indices), batch_size=None, num_workers=workers
-            )
-        )
+        for look in DataLoader(seen, batch_size=None, num_workers=workers):
+            if look.truth is not None:
+                use(part, look.truth)
+            looks.append(look._replace(truth=None))
     faults = [look.fault for look in looks if look.fault]
     found += unusable(faults, len(faults), len(looks), training)
     found += rotated(part, looks)
     return looks, found
-
-
-def checked_parts(dataset: Any) -> Iterator[Any]:
-    """The data sets inside wrappers whose samples can be looked at."""
-    for part in inner(dataset):  # one of no library is left as it is
-        if isinstance(getattr(part, 'pipeline', None), FaultTolerantPipeline):
-            yield part
 
 
 def absent_files(part: Any) -> tuple[set[int], list[str]]:

@@ -27,7 +27,7 @@ from ...config.build_errors import LIBRARIES, failed_line
 from ...datasets.checks.samples import kept_randomness
 from ...datasets.checks.scored_images import ANYWAY, check_scored_images
 from ...errors import UsageError
-from ...evaluation.ground_truth import as_predictions
+from ...evaluation.ground_truth import as_predictions, has_truth
 from ..launch import call_in_first
 
 BATCHES = 2
@@ -176,11 +176,7 @@ def read_batches(loader: DataLoader, chosen: Iterator[Sequence]) -> list:
 def samples_of(batch: Any) -> list[BaseDataElement]:
     """The data samples of a batch that have a ground truth to score."""
     samples = batch.get('data_samples', ()) if isinstance(batch, dict) else ()
-    return [
-        s
-        for s in samples
-        if 'gt_sem_seg' in s or 'bboxes' in s.get('gt_instances', ())
-    ]
+    return list(filter(has_truth, samples))
 
 
 def new_evaluator(evaluator: Any, samples: Sequence[Any]) -> Any:

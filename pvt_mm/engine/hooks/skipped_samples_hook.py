@@ -8,10 +8,10 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
 from ...datasets.checks.fault_tolerant_pipeline import (
-    FaultTolerantPipeline,
     inner,
     make_fault_tolerant,
     samples_in,
+    tolerant_parts,
 )
 from ...datasets.checks.report import SHARE, allowed
 from ...errors import SampleError
@@ -37,11 +37,7 @@ class SkippedSamplesHook(Hook):
 
     def before_train(self, runner) -> None:
         """Look whether the runner lets data sets skip samples."""
-        parts = inner(runner.train_dataloader.dataset)
-        pipelines = [getattr(part, 'pipeline', None) for part in parts]
-        self.skips = any(
-            isinstance(each, FaultTolerantPipeline) for each in pipelines
-        )
+        self.skips = bool(tolerant_parts(runner.train_dataloader.dataset))
 
     def before_train_epoch(self, runner) -> None:
         """Let a pipeline that another hook has set skip samples, too."""

@@ -100,13 +100,11 @@ def coco_parser(parse: Callable[[str], Any]) -> Iterator[None]:
     """Context in which pycocotools reads JSON files with a function.
 
     pycocotools 2.0 calls json.load, which takes 20 s for COCO's training
-    file, and looks for each category in a list of all names. The collector of
-    garbage would take as long again, and find nothing.
+    file, and looks for each category in a list of all names.
 
     Args:
         parse: path of a file -> its content; nothing leaves it to json.
     """
-    import gc
     from types import SimpleNamespace
 
     if find_spec('pycocotools') is None:  # a segmentor's environment
@@ -124,14 +122,10 @@ def coco_parser(parse: Callable[[str], Any]) -> Iterator[None]:
         load=lambda file: parse(file.name) or theirs.load(file)
     )
     coco.COCO.getCatIds = find_categories
-    collects = gc.isenabled()
-    gc.disable()
     try:
         yield
     finally:
         coco.json, coco.COCO.getCatIds = theirs, find
-        if collects:
-            gc.enable()
 
 
 def decode_json(path: str) -> Any:

@@ -18,6 +18,7 @@ from ..compat import (
     is_resuming,
     use_faster_coco_eval,
 )
+from ..datasets.checks.examine import no_collection
 from ..datasets.checks.fault_tolerant_pipeline import make_fault_tolerant
 from ..datasets.checks.ignored_labels import (
     heads_of,
@@ -49,7 +50,7 @@ class FaultTolerant:
         self, dataloader: Any, *args: Any, **kwargs: Any
     ) -> DataLoader:
         """Build a data loader, as mmengine's Runner does."""
-        with coco_parser(decode_json):
+        with no_collection(), coco_parser(decode_json):
             loader = super().build_dataloader(dataloader, *args, **kwargs)
         training = isinstance(loader.batch_sampler, ResumableBatchSampler)
         make_fault_tolerant(loader.dataset, skip=training)
@@ -59,7 +60,7 @@ class FaultTolerant:
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
         """Build the metrics, as mmengine's Runner does."""
-        with coco_parser(decode_json):
+        with no_collection(), coco_parser(decode_json):
             built = super().build_evaluator(evaluator)
         if number := use_faster_coco_eval():
             self.logger.info(f'COCO scores: faster-coco-eval {number}')

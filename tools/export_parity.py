@@ -268,7 +268,6 @@ def compare(
 ) -> parity.Apart:
     """How far the objects of a file are from those of ``pvt_mm infer``."""
     model, total = OnnxModel(file), parity.Apart()
-    best = 0 if 'iou_threshold' in model.about else parity.BEST
     images = sorted((folder / 'coco/val2017').iterdir())[:number]
     for height, width in SIZES:
         step = 'test_dataloader.dataset.pipeline.1'
@@ -286,7 +285,7 @@ def compare(
                     parity.difference(
                         [x.pred_instances for x in ours],
                         [x.pred_instances for x in theirs],
-                        best,
+                        parity.BEST,
                     )
                 )
     return total

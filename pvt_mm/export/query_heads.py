@@ -55,15 +55,7 @@ def map_queries(
     more = {k: v.contiguous() for k, v in more.items()}
     heads.update(model.forward_decoder(**{**decoder, **more}))
     head = model.bbox_head
-    if getattr(model, 'with_box_refine', False):
-        # The decoder has the last boxes. In the head they would be clamped a
-        # second time, and two clamps of one tensor get constants of one name
-        # (onnxscript 0.7), which ONNX Runtime refuses.
-        branch = head.cls_branches[model.decoder.num_layers - 1]
-        logits = branch(heads['hidden_states'][-1])
-        boxes = heads['references'][-1]
-    else:
-        logits, boxes = (x[-1] for x in head(**heads))
+    logits, boxes = (x[-1] for x in head(**heads))
     scores = activate(logits, head.loss_cls.use_sigmoid)
     if not head.loss_cls.use_sigmoid:  # one class of each query
         best = scores.amax(-1, keepdim=True)

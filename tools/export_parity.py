@@ -91,6 +91,7 @@ def main() -> None:
         file = weights.with_suffix('.onnx')
         command(export, config, weights, '--out', file, '--force')
         found = compare(config, weights, file, folder, args.images)
+        print(f'{weights.stem}: {found}', file=sys.stderr, flush=True)
         one, other = (score(config, path) for path in (weights, file))
         masks = f'{found.masks:.0e}' if 'mask' in method else '-'
         row = ROW.format(method, family, one, other, *found[:3], masks)
@@ -159,6 +160,8 @@ def write_config(
                 step.with_mask = masks
             elif step.type == 'Resize':
                 step.scale = (SIDE, SIDE)
+                # a shorter side may be below the 64 pixels of a file
+                step.keep_ratio = mode == 'train'
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         evaluator.metric = ['bbox', 'segm'] if masks else 'bbox'
     Config(cfg.to_dict()).dump(str(out))

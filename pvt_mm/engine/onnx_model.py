@@ -36,6 +36,7 @@ class OnnxModel(BaseModel):
             raise UsageError(f"{file} needs pip install 'pvt_mm[export]'")
         import onnxruntime
 
+        self.file = file
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try:
@@ -83,8 +84,19 @@ class OnnxModel(BaseModel):
     def predict(
         self, images: Sequence[torch.Tensor], samples: Sequence[Any]
     ) -> list[BaseDataElement]:
-        """The samples of a batch: images BGR (3, H, W) of one size."""
+        """The samples of a batch: images BGR (3, H, W) of one size.
+
+        Raises:
+            UsageError: they are too small for the file.
+        """
         batch = np.stack([x.numpy() for x in images])
+        least = json.loads(self.about.get('smallest', '[0, 0]'))
+        if (batch.shape[2:] < np.array(least)).any():
+            raise UsageError(
+                f'{self.file} takes images from {least[0]} x {least[1]} '
+                f'pixels on, not {batch.shape[2]} x {batch.shape[3]}: set a '
+                "larger scale in the config's test_pipeline"
+            )
         found = self.session.run(self.names, {'image': self.prepare(batch)})
         found = dict(zip(self.names, found, strict=True))
         fill = fill_objects if 'boxes' in found else fill_label_map

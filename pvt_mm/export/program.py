@@ -84,6 +84,8 @@ def to_onnx(
         smallest: height and width below which running the file is an error;
             0 for none.
     """
+    from onnxscript import optimizer
+
     dynamic = bool(program.range_constraints)
     with quiet():
         made = torch.onnx.export(
@@ -94,7 +96,14 @@ def to_onnx(
             output_names=list(names),
             dynamic_shapes=({**AXES},) if dynamic else None,
             custom_translation_table=onnx_operators(),
+            optimize=False,
         )
+        # Not its rewriting (onnxscript 0.7), whose time grows with the square
+        # of the graph and which loses one of the constants of two clamps of
+        # one tensor, as in box refinement; ONNX Runtime has its own.
+        optimizer.inline(made.model)
+        optimizer.fold_constants(made.model)
+        optimizer.remove_unused_nodes(made.model)
     for node in made.model.graph:
         node.metadata_props.clear()
     made.model.metadata_props.update(

@@ -225,6 +225,13 @@ def test_file_says_how_to_use_it(written):
     assert [path.name for path in out.parent.iterdir()] == ['fpn.onnx']
 
 
+@pytest.mark.parametrize('shape', [(1, 3, 63, 80), (0, 3, 64, 80)])
+def test_images_that_a_segmentor_refuses(written, shape):
+    run = check.runner(written[0].read_bytes(), '.onnx')
+    with pytest.raises(Exception, match='of no batch or below 64 x 64 pixels'):
+        run(torch.zeros(shape))
+
+
 def test_fixed_pt2_by_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, 'load_target', lambda *_, **__: small_target())
     out = tmp_path / 'pvt.pt2'
@@ -237,6 +244,8 @@ def test_fixed_pt2_by_the_command_line(tmp_path, monkeypatch, capsys):
     assert about['input'].startswith('image (1, 3, 40, 56)')
     image = torch.randn(1, 3, 40, 56)
     maps = program.module()(image)
+    with pytest.raises(Exception, match=r'shape\[2\].* 40'):
+        program.module()(image[:, :, 1:])
     for ours, theirs in zip(maps, build('PVT')(image), strict=True):
         torch.testing.assert_close(ours, theirs)
 

@@ -43,8 +43,13 @@ METHODS = (
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
-def build(name):
-    """A slim detector of a config, whose random heads find something."""
+def build(name, **options):
+    """A slim detector of a config, whose random heads find something.
+
+    Args:
+        name: of the config.
+        options: further fields of its model.
+    """
     cfg = load_config(ROOT / f'configs/{name}.py')
     init_default_scope('mmdet')
     levels = cfg.model.backbone.get('out_indices', (0, 1, 2, 3))
@@ -52,6 +57,7 @@ def build(name):
         small_detectors.BACKBONE, out_indices=tuple(levels)
     )
     cfg.model.neck.in_channels = [small_detectors.DIMS[i] for i in levels]
+    cfg.model.update(options)
     if 'encoder' in cfg.model:
         cfg.model.encoder.num_layers = cfg.model.decoder.num_layers = 2
     elif 'sparse' not in name:
@@ -75,18 +81,35 @@ def objects(run, images):
     return parity.objects_of(run(image), images, {'mask_threshold': '0.5'})
 
 
-@pytest.mark.parametrize('name', METHODS)
-def test_objects_are_mmdets(name):
+def assert_mmdets(run, model):
     """Odd sizes, so that the image is padded; alone and two together."""
-    model = build(name)
-    detector, total = Detector(model), parity.Apart()
-    for batch, height, width in ((1, 131, 173), (2, 128, 97)):
+    total = parity.Apart()
+    for batch, height, width in ((1, 131, 173), (2, 128, 137)):
         images = parity.draw(batch, height, width)
-        ours = objects(partial(check.outputs, detector), images)
-        theirs = parity.detect(model, images)
+        ours, theirs = objects(run, images), parity.detect(model, images)
         total = total.join(parity.difference(ours, theirs, parity.BEST))
     assert total.objects >= 60
     assert total.boxes < 1e-3 and total.scores < 1e-5 and total.masks < 0.01
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_objects_are_mmdets(name):
+    model = build(name)
+    assert_mmdets(partial(check.outputs, Detector(model)), model)
+
+
+@pytest.mark.parametrize('two_stage', [False, True])
+def test_box_refinement_in_onnx(two_stage):
+    model = build(
+        'deformable_detr_mpvit_small_coco',
+        with_box_refine=True,
+        as_two_stage=two_stage,
+    )
+    detector = Detector(model)
+    assert_mmdets(partial(check.outputs, detector), model)
+    names = ['boxes', 'scores', 'labels']
+    data = to_onnx(trace(detector, 3, None, 128), {}, names)
+    assert_mmdets(check.runner(data, '.onnx'), model)
 
 
 @pytest.mark.parametrize('batch', [1, 2])
@@ -226,8 +249,15 @@ WRONG = {
 @pytest.mark.parametrize('shape', WRONG)
 def test_images_that_a_file_refuses(folder, shape):
     session = onnxruntime.InferenceSession(folder / 'det.onnx')
+    image = np.zeros(shape, np.float32)
     with pytest.raises(Exception, match=re.escape(WRONG[shape])):
-        session.run(None, {'image': np.zeros(shape, np.float32)})
+        session.run(None, {'image': image})
+
+
+def test_images_that_a_test_of_a_file_refuses(folder):
+    model = OnnxModel(folder / 'det.onnx')
+    with pytest.raises(UsageError, match='64 x 64 pixels on, not 63 x 80'):
+        model.predict([torch.zeros(3, 63, 80)], [None])
 
 
 def test_ap_of_a_file(folder, monkeypatch, capsys):

@@ -70,6 +70,8 @@ def build(name, **options):
     for key, value in model.named_parameters():
         if 'head' in key and 'proposal' not in key:
             nn.init.normal_(value, float(value.mean() > 0.5), 0.05)
+    if 'deformable' in name:  # else whatever is in memory
+        nn.init.normal_(model.level_embed)
     if 'sparse' in name:
         model.rpn_head.init_weights()  # boxes of the whole image
     return model

@@ -198,8 +198,8 @@ BACKBONE = 'model = dict(backbone=dict({}))'
         ('model = None', 'mine.py has no model'),
         (
             'model = dict(neck=dict(in_channels=[32, 64, 160]))',
-            'in model.neck, a FPN that gets (2, 32, 40, 40) and (2, 64, 20, '
-            '20) and (2, 160, 10, 10) and (2, 256, 5, 5): AssertionError: '
+            'in model.neck, a FPN that gets (2, 32, 32, 32) and (2, 64, 16, '
+            '16) and (2, 160, 8, 8) and (2, 256, 4, 4): AssertionError: '
             'expected len(inputs) == len(self.in_channels)',
         ),
         (
@@ -209,7 +209,7 @@ BACKBONE = 'model = dict(backbone=dict({}))'
         (
             'model = dict(bbox_head=dict(in_channels=99))',
             'in model.bbox_head.cls_convs.0.conv, a Conv2d that gets (2, 64, '
-            '20, 20): ',
+            '16, 16): ',
         ),
         (
             'model = dict(neck=dict(num_out=3))',

@@ -234,7 +234,7 @@ def test_file_has_classes_and_thresholds(folder):
     assert about['score_threshold'] == '0.05'
     assert about['iou_threshold'] == '0.5'
     assert about['max_per_image'] == '100'
-    assert json.loads(about['resize']) == [160, 160]
+    assert json.loads(about['resize']) == [128, 128]
     names = [output.name for output in made.graph.output]
     assert names == ['boxes', 'scores', 'labels']
     domains = {node.domain for node in made.graph.node}

@@ -67,6 +67,7 @@ def small(cfg, drawn, part):
             'train_dataloader.num_workers': 1,
             'train_dataloader.persistent_workers': True,
             'default_hooks.logger.interval': 1,
+            **({'train_cfg.val_interval': 1} if part == 'coco' else {}),
         },
     )
     return cfg

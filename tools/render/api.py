@@ -9,6 +9,7 @@ import re
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import GenericAlias
 
 from pvt_mm.config.paths import HOME
 
@@ -61,7 +62,7 @@ def render() -> str:
 
 def describe(name: str, value: object) -> str:
     """A heading, the signature, and the docstring; methods below a class."""
-    if not callable(value):
+    if not callable(value) or isinstance(value, GenericAlias):
         return f'### {name}\n\n```text\n{name} = {value!r}\n```\n'
     parts = [f'### {name}', signature(name, value), text(doc_of(value))]
     if inspect.isclass(value):
@@ -97,9 +98,9 @@ def signature(name: str, value: object) -> str:
     parameters = [p for p in call.parameters.values() if p.name != 'self']
     if inspect.isclass(value):
         call = call.replace(return_annotation=inspect.Signature.empty)
-    plain = str(call.replace(parameters=parameters))
+    plain = without_modules(call.replace(parameters=parameters))
     if len(name + plain) > LONG:
-        rows = [f'    {parameter},' for parameter in parameters]
+        rows = [f'    {without_modules(p)},' for p in parameters]
         kinds = [parameter.kind for parameter in parameters]
         keyword = inspect.Parameter.KEYWORD_ONLY
         variable = inspect.Parameter.VAR_POSITIONAL
@@ -107,8 +108,12 @@ def signature(name: str, value: object) -> str:
             rows.insert(kinds.index(keyword), '    *,')
         result = plain.rpartition(')')[2]
         plain = '\n'.join(['(', *rows, f'){result}'])
-    line = PLACE.sub('', OBJECT.sub(r'\1', plain))
-    return f'```text\n{name}{line}\n```'
+    return f'```text\n{name}{plain}\n```'
+
+
+def without_modules(value: object) -> str:
+    """A signature or a parameter, its types without their modules."""
+    return PLACE.sub('', OBJECT.sub(r'\1', str(value)))
 
 
 def text(doc: str | None) -> str:

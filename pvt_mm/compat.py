@@ -377,8 +377,8 @@ def ordered_strides() -> Iterator[None]:
     """Context: inductor compares strides with what it knows of sizes.
 
     torch 2.13: pytorch/pytorch#185510, and of square images it asks whether
-    one stride divides another, which ends in a ValueRangeError. Strides with
-    known examples are compared before; where that says no, they do not.
+    one stride divides another, which ends in a ValueRangeError. All sizes
+    have an example here, so that comparing the strides is enough.
     """
     from sympy import Ge
     from torch._inductor import ir

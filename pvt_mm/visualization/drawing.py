@@ -154,8 +154,8 @@ def add_title(
     right = max(0, SMALLEST // 2 - width)
     lines = textwrap.wrap(plain(text), (width + right) // LETTER)
     space = ((0, LINE * len(lines)), (0, right), (0, 0))
-    canvas = np.pad(picture, space, constant_values=255)
-    visualizer.set_image(canvas[..., ::-1])
+    padded = np.pad(picture, space, constant_values=255)
+    visualizer.set_image(padded[..., ::-1])
     place = np.array([LETTER // 2, height + 2])
     visualizer.draw_texts('\n'.join(lines), place, 9, 'black')
     return visualizer.get_image()[..., ::-1]

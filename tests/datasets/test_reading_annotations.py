@@ -46,5 +46,11 @@ def test_loaders_and_metrics_of_a_run(tmp_path, monkeypatch):
     assert [info['img_path'] for info in infos] == samples
     apis = [x.metrics[0]._coco_api.dataset for x in (built, scored)]
     assert apis[0] == apis[1]
-    assert gc.isenabled()
+    assert gc.isenabled() and not gc.get_freeze_count()
     assert theirs.json is json
+    gc.disable()
+    try:
+        runner.build_dataloader(cfg.train_dataloader)
+        assert not gc.isenabled()  # as it was
+    finally:
+        gc.enable()

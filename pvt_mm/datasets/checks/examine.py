@@ -106,15 +106,15 @@ def check_coco_files(
 def no_collection() -> Iterator[None]:
     """Context without garbage collection, which finds none in what is read.
 
-    It would take as long as the reading; what was read stays out of later
-    ones.
+    It would take as long as the reading.
     """
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
-        gc.enable()
+        if enabled:
+            gc.enable()
 
 
 def masks_in(*nodes: Any) -> bool:

@@ -35,7 +35,7 @@ from pvt_mm.inference.predictor import Predictor  # noqa: E402
 # fmt: off
 # method: config of its head, epochs, learning rate
 METHODS = {
-    'retinanet':         ('retinanet_pvt_v2_b0_coco', 8, 1e-3),
+    'retinanet':         ('retinanet_pvt_v2_b0_coco', 40, 1e-3),
     'atss':              ('atss_pvt_v2_b2_coco', 3, 1e-3),
     'gfl':               ('gfl_pvt_v2_b2_coco', 3, 1e-3),
     'mask_rcnn':         ('mask_rcnn_pvt_v2_b0_coco', 3, 1e-3),

@@ -1,6 +1,7 @@
 """The command ``check-dataset``: read all data of a config."""
 
 import argparse
+import gc
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -93,7 +94,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         findings = list(check_annotation_files(cfg, modes, kept))
     report: dict = {}
     if not has_errors(findings):
-        found, report = read_samples(cfg, modes, args, kept)
+        try:
+            found, report = read_samples(cfg, modes, args, kept)
+        finally:
+            gc.unfreeze()
         findings += found
     if args.out:
         report['findings'] = [finding._asdict() for finding in findings]
@@ -139,6 +143,7 @@ def read_samples(
         evaluator, found = validation_metrics(cfg, datasets, args)
         if 'decode_head' in cfg.model:
             set_ignored(datasets['train'], heads_of(MODELS.build(cfg.model)))
+        gc.freeze()  # passed over by collections until main ends
     findings = [*compare_classes(datasets), *found]
     report: dict = {}
     faults: list[str] = []

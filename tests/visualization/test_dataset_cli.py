@@ -1,5 +1,6 @@
 """The command check-dataset."""
 
+import gc
 import json
 import shutil
 
@@ -17,6 +18,7 @@ def test_picture(capsys, configs, tmp_path, part):
     status, out, _ = say(capsys, main, configs[part], *options)
     assert status == 0
     assert 'loading annotations' not in out
+    assert not gc.get_freeze_count()
     report = json.loads(files[0].read_text())
     assert list(report) == [
         *('train', 'val', 'ground_truth_as_predictions', 'findings')

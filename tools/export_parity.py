@@ -35,14 +35,14 @@ from pvt_mm.inference.predictor import Predictor  # noqa: E402
 # fmt: off
 # method: config of its head, epochs, learning rate
 METHODS = {
-    'retinanet':         ('retinanet_pvt_v2_b0_coco', 40, 1e-3),
-    'atss':              ('atss_pvt_v2_b2_coco', 3, 1e-3),
-    'gfl':               ('gfl_pvt_v2_b2_coco', 3, 1e-3),
-    'mask_rcnn':         ('mask_rcnn_pvt_v2_b0_coco', 3, 1e-3),
-    'cascade_mask_rcnn': ('cascade_mask_rcnn_pvt_v2_b2_coco', 3, 1e-3),
-    'detr':              ('detr_pvt_small_coco', 4, 5e-4),
-    'deformable_detr':   ('deformable_detr_mpvit_small_coco', 4, 5e-4),
-    'sparse_rcnn':       ('sparse_rcnn_pvt_v2_b2_coco', 4, 5e-4),
+    'retinanet':         ('retinanet_pvt_v2_b0_coco', 40, 2e-3),
+    'atss':              ('atss_pvt_v2_b2_coco', 8, 1e-3),
+    'gfl':               ('gfl_pvt_v2_b2_coco', 8, 1e-3),
+    'mask_rcnn':         ('mask_rcnn_pvt_v2_b0_coco', 8, 1e-3),
+    'cascade_mask_rcnn': ('cascade_mask_rcnn_pvt_v2_b2_coco', 8, 1e-3),
+    'detr':              ('detr_pvt_small_coco', 12, 5e-4),
+    'deformable_detr':   ('deformable_detr_mpvit_small_coco', 10, 5e-4),
+    'sparse_rcnn':       ('sparse_rcnn_pvt_v2_b2_coco', 10, 5e-4),
 }
 # family: backbone, its stages, channels of its maps
 FAMILIES = {

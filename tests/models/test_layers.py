@@ -297,6 +297,7 @@ def test_gradients_of_onednn_products(n, k, m):
     [
         ('vendor_id : AuthenticAMD', True, 'amd_avx512'),
         ('vendor_id : AuthenticAMD', False, 'amd'),
+        ('vendor_id : AuthenticAMD\ncpu family\t: 23', False, 'other'),
         ('vendor_id : GenuineIntel', True, 'other'),
         ('CPU implementer : 0x41', False, 'other'),
     ],

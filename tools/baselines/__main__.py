@@ -32,9 +32,9 @@ def main() -> None:
         found = measure(case, device)
         print(rows_table(found), flush=True)
         rows += found
+        write_rows(HOME / ROWS, rows, Row, name)
     shares = [s for case in PROFILED for s in profile_case(case)]
     print(shares_table(shares))
-    write_rows(HOME / ROWS, rows, Row, name)
     machine = [Fact(*pair) for pair in facts.items()]
     write_rows(HOME / FACTS, machine, Fact, name)
     write_rows(HOME / SHARES, shares, Share, name)

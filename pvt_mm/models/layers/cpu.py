@@ -12,9 +12,9 @@ as large as its input. Made a band of rows at a time they stay in the cache,
 and none of their memory is new. In training each band is computed again in
 the backward pass, which is faster than to read it from memory.
 
-The processor's maker and instructions choose a row of CHOICES, which is logged
-at the start of a run; ``PVT_MM_CPU=plain`` (or another row) overrides it.
-The measurements behind each row are in docs/performance.md.
+The processor's maker, family and instructions choose a row of CHOICES, which
+is logged at the start of a run; ``PVT_MM_CPU=plain`` (or another row)
+overrides it. The measurements behind each row are in docs/performance.md.
 """
 
 import os
@@ -99,8 +99,8 @@ def processor_kind() -> str:
         maker = Path('/proc/cpuinfo').read_text()
     except OSError:
         maker = platform.processor()  # on Windows it ends with the maker
-    if 'AuthenticAMD' not in maker:
-        return 'other'
+    if 'AuthenticAMD' not in maker or 'cpu family\t: 23' in maker:
+        return 'other'  # family 23, up to Zen 2: half of the later L3 cache
     wide = torch.backends.cpu.get_cpu_capability().startswith('AVX512')
     return 'amd_avx512' if wide else 'amd'
 

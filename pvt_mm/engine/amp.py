@@ -27,6 +27,8 @@ FLOAT32 = (
     'mmdet.models.roi_heads.roi_extractors.',
     'mmseg.models.losses.',
 )
+# Layers of mmdet that give positions: 8 bits would be 1/256 of an image.
+POSITIONS = ('reference_points_fc', 'reg_branches', 'fc_reg')
 # The results of these go to assigners, NMS and losses.
 FLOAT32_RESULT = (
     'mmdet.models.dense_heads.',
@@ -91,7 +93,7 @@ def drop_loss_scale(wrapper: ConfigDict) -> None:
 class Bf16OptimWrapper(OptimWrapper):
     """OptimWrapper that runs the forward pass in bfloat16.
 
-    What FLOAT32 lists runs in float32.
+    What FLOAT32 and POSITIONS list runs in float32.
     """
 
     @contextmanager
@@ -107,7 +109,7 @@ class Bf16OptimWrapper(OptimWrapper):
 
 
 def set_float32_border(model: nn.Module, device: str) -> None:
-    """Let modules of FLOAT32 run in float32 wherever bfloat16 is on.
+    """Let FLOAT32 and POSITIONS run in float32 wherever bfloat16 is on.
 
     The results of those of FLOAT32_RESULT become float32. A second call
     changes nothing; copies of the model are as it is.
@@ -119,8 +121,10 @@ def set_float32_border(model: nn.Module, device: str) -> None:
     if BORDER in vars(model):
         return
     setattr(model, BORDER, True)
-    for module in model.modules():
-        if lives_in(module, FLOAT32):
+    for name, module in model.named_modules():
+        last = name.split('.')[-2:]  # a layer, or one in a list of them
+        positions = any(part.endswith(POSITIONS) for part in last)
+        if positions or lives_in(module, FLOAT32):
             call = in_float32
         elif lives_in(module, FLOAT32_RESULT):
             call = to_float32

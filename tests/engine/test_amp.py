@@ -111,6 +111,22 @@ def test_what_runs_in_float32():
     }
 
 
+def test_positions_of_queries_are_in_float32():
+    model = nn.ModuleDict(
+        {
+            'reference_points_fc': nn.Linear(4, 2),
+            'reg_branches': nn.ModuleList([nn.Linear(4, 4)]),
+            'cls_branches': nn.ModuleList([nn.Linear(4, 2)]),
+        }
+    )
+    set_float32_border(model, 'cpu')
+    points, boxes, classes = model.values()
+    with torch.autocast('cpu', torch.bfloat16):
+        x = torch.rand(3, 4)
+        kinds = [f(x).dtype for f in (points, boxes[0], classes[0])]
+    assert kinds == [torch.float32, torch.float32, torch.bfloat16]
+
+
 def test_amp_bf16_works_without_a_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.chdir(tmp_path)

@@ -27,7 +27,8 @@ FLOAT32 = (
     'mmdet.models.roi_heads.roi_extractors.',
     'mmseg.models.losses.',
 )
-# Layers of mmdet that give positions: 8 bits would be 1/256 of an image.
+# Ends of names of mmdet's layers that give positions: 8 bits would round
+# them to 1/256 of an image.
 POSITIONS = ('reference_points_fc', 'reg_branches', 'fc_reg')
 # The results of these go to assigners, NMS and losses.
 FLOAT32_RESULT = (

@@ -93,7 +93,9 @@ def saved_bytes(model: nn.Module, image: Tensor) -> int:
         storage = t.untyped_storage()
         if storage.data_ptr() not in weights:
             storages[storage.data_ptr()] = storage.nbytes()
-        return t  # held until the backward pass: no address is used twice
+        # held with the graph, so that no address is used twice; the tensor
+        # itself would be a cycle that nothing frees (saved_tensors_hooks)
+        return t.detach()
 
     with saved_tensors_hooks(keep, lambda t: t):
         maps = model.train()(image)

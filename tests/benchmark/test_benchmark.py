@@ -1,6 +1,7 @@
 """The benchmark: equal models, what is counted, tables and pages."""
 
 import os
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -105,6 +106,8 @@ def test_a_finished_call_has_no_gradients():
 
 
 def test_saved_bytes_counts_each_storage_once():
+    made = []
+
     class Twice(nn.Module):
         def __init__(self):
             super().__init__()
@@ -112,9 +115,11 @@ def test_saved_bytes_counts_each_storage_once():
 
         def forward(self, x):
             hidden = (x @ self.weight).exp()  # keeps x and the result
+            made.append(weakref.ref(hidden))
             return [hidden * hidden.view(4, 1)]  # the same storage
 
     assert saved_bytes(Twice(), torch.ones(4, 8)) == 4 * (4 * 8 + 4)
+    assert made[0]() is None  # the graph is freed
 
 
 def test_checkpointing_keeps_less():

@@ -22,6 +22,7 @@ from mmengine.fileio import load  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
 from pvt_mm.datasets.synthetic import CLASSES, draw_all  # noqa: E402
+from pvt_mm.datasets.synthetic.shapes import IMAGES  # noqa: E402
 from pvt_mm.errors import UsageError  # noqa: E402
 from pvt_mm.reproduction.training_log import (  # noqa: E402
     SCALARS,
@@ -38,7 +39,6 @@ from pvt_mm.visualization.drawing import (  # noqa: E402
 CONFIG = 'configs/retinanet_pvt_v2_b0_shapes.py'
 DATA = 'data/shapes'
 OUT = 'work_dirs/demo'
-IMAGES = 1200
 AP, AP50 = 'coco/bbox_mAP', 'coco/bbox_mAP_50'
 # The image as it is, and every annotation, those of crowds too.
 PIPELINE = [
@@ -106,7 +106,7 @@ def run(log: Path, *command: str) -> None:
 
 def draw_data() -> None:
     """Draw the images that are not there."""
-    say(f'Drawing {IMAGES} images of shapes into {DATA} (half a minute) ...')
+    say(f'Drawing {IMAGES} images of shapes into {DATA} (10 to 20 seconds) ...')
     try:
         drawn = draw_all(ROOT / DATA, IMAGES)
     except (UsageError, OSError) as error:

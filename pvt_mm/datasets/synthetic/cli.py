@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from ...config.arguments import command_parser
-from .shapes import draw_all
+from .shapes import IMAGES, draw_all
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,9 +21,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         '--images',
         type=image_count,
-        default=1200,
-        help='training images (default: 1200); a quarter as many are drawn '
-        'for validation',
+        default=IMAGES,
+        help='training images (default: %(default)s); a quarter as many are '
+        'drawn for validation',
     )
     return p
 

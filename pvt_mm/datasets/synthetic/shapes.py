@@ -2,7 +2,7 @@
 
 import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -20,13 +20,14 @@ SPECIAL = {
     2: {'crowd': True, 'shapes': 3},
     3: {'shapes': 0},
 }
+IMAGES = 1200  # of a training split, if not said otherwise
 # The file that draw_all writes last, and what it says.
 MARKER = 'drawn.json'
 VERSION = 1
 
 
 def scenes(
-    seed: int, split: str, count: int, size: int
+    seed: int, split: str, count: int, size: int = 160
 ) -> Iterator[tuple[int, Scene]]:
     """The scenes of one split with their numbers, from 1 on.
 
@@ -71,23 +72,38 @@ def draw_coco(
         seed: same seed, same pixels and labels.
     """
     for split, count in (('train', train), ('val', val)):
-        folder = Path(root) / f'{split}2017'
-        folder.mkdir(parents=True, exist_ok=True)
-        images, labels = [], []
-        for number, scene in scenes(seed, split, count, size):
-            name = f'{number:012d}.png'
-            write_plain(folder / name, scene.image)
-            height, width = scene.owner.shape
-            image = dict(id=number, file_name=name, height=height, width=width)
-            images.append(image)
-            for label in annotations(scene):
-                labels.append(dict(id=len(labels) + 1, image_id=number))
-                labels[-1].update(label)
-        kinds = [dict(id=n, name=name) for n, name in enumerate(CLASSES, 1)]
-        file = Path(root) / f'annotations/instances_{split}2017.json'
-        file.parent.mkdir(exist_ok=True)
-        content = dict(images=images, annotations=labels, categories=kinds)
-        file.write_text(json.dumps(content))
+        for _ in write_coco(root, split, scenes(seed, split, count, size)):
+            pass
+
+
+def write_coco(
+    root: str | Path, split: str, drawn: Iterable[tuple[int, Scene]]
+) -> Iterator[tuple[int, Scene]]:
+    """Write scenes in COCO's format, and pass them on.
+
+    Args:
+        root: folder of the data set.
+        split: 'train' or 'val'.
+        drawn: scenes with their numbers.
+    """
+    folder = Path(root) / f'{split}2017'
+    folder.mkdir(parents=True, exist_ok=True)
+    images, labels = [], []
+    for number, scene in drawn:
+        name = f'{number:012d}.png'
+        write_plain(folder / name, scene.image)
+        height, width = scene.owner.shape
+        image = dict(id=number, file_name=name, height=height, width=width)
+        images.append(image)
+        for label in annotations(scene):
+            labels.append(dict(id=len(labels) + 1, image_id=number))
+            labels[-1].update(label)
+        yield number, scene
+    kinds = [dict(id=n, name=name) for n, name in enumerate(CLASSES, 1)]
+    file = Path(root) / f'annotations/instances_{split}2017.json'
+    file.parent.mkdir(exist_ok=True)
+    content = dict(images=images, annotations=labels, categories=kinds)
+    file.write_text(json.dumps(content))
 
 
 def label_map(scene: Scene) -> np.ndarray:
@@ -101,18 +117,25 @@ def draw_ade20k(
     root: str | Path, train: int, val: int, size: int = 160, seed: int = 0
 ) -> None:
     """Draw a data set in ADE20K's format; arguments as of ``draw_coco``."""
-    for split, folder, count in (
-        ('train', 'training', train),
-        ('val', 'validation', val),
-    ):
-        images = Path(root) / 'images' / folder
-        maps = Path(root) / 'annotations' / folder
-        images.mkdir(parents=True, exist_ok=True)
-        maps.mkdir(parents=True, exist_ok=True)
-        for number, scene in scenes(seed, split, count, size):
-            name = f'ADE_{split}_{number:08d}'
-            write_plain(images / f'{name}.jpg', scene.image)
-            write_plain(maps / f'{name}.png', label_map(scene))
+    for split, count in (('train', train), ('val', val)):
+        for _ in write_ade20k(root, split, scenes(seed, split, count, size)):
+            pass
+
+
+def write_ade20k(
+    root: str | Path, split: str, drawn: Iterable[tuple[int, Scene]]
+) -> Iterator[tuple[int, Scene]]:
+    """Write scenes in ADE20K's format; arguments as of ``write_coco``."""
+    folder = {'train': 'training', 'val': 'validation'}[split]
+    images = Path(root) / 'images' / folder
+    maps = Path(root) / 'annotations' / folder
+    images.mkdir(parents=True, exist_ok=True)
+    maps.mkdir(parents=True, exist_ok=True)
+    for number, scene in drawn:
+        name = f'ADE_{split}_{number:08d}'
+        write_plain(images / f'{name}.jpg', scene.image)
+        write_plain(maps / f'{name}.png', label_map(scene))
+        yield number, scene
 
 
 def draw_all(root: str | Path, images: int, seed: int = 0) -> bool:
@@ -142,8 +165,11 @@ def draw_all(root: str | Path, images: int, seed: int = 0) -> bool:
     held_out = max(images // 4, 1)
     try:
         with replacing(root) as part:
-            draw_coco(part / 'coco', images, held_out, seed=seed)
-            draw_ade20k(part / 'ade20k', images, held_out, seed=seed)
+            for split, count in (('train', images), ('val', held_out)):
+                drawn = scenes(seed, split, count)
+                drawn = write_coco(part / 'coco', split, drawn)
+                for _ in write_ade20k(part / 'ade20k', split, drawn):
+                    pass
             (part / MARKER).write_text(json.dumps(wanted))
     except OSError as error:
         if error.errno != errno.ENOTEMPTY:

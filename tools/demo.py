@@ -106,7 +106,7 @@ def run(log: Path, *command: str) -> None:
 
 def draw_data() -> None:
     """Draw the images that are not there."""
-    say(f'Drawing {IMAGES} images of shapes into {DATA} (10 to 20 seconds) ...')
+    say(f'Drawing {IMAGES} images of shapes into {DATA} (15 seconds) ...')
     try:
         drawn = draw_all(ROOT / DATA, IMAGES)
     except (UsageError, OSError) as error:

@@ -248,7 +248,15 @@ FILES = {
     ),
     'missing class': (
         *(lambda c: c['categories'].pop(), BOTH, 'error'),
-        r'no category named stone \(1 of 2 classes\)',
+        r"no category named stone \(1 of 2 classes\).* file: 'moss'$",
+    ),
+    'class with a blank': (
+        *(lambda c: c['categories'][0].update(name='moss '), BOTH, 'error'),
+        r"no category named moss \(1 of 2 .* file: 'moss ', 'stone'$",
+    ),
+    'image ids as texts': (
+        *(each('images', id=lambda i: str(i['id'])), BOTH, 'warning'),
+        r"the image_id 1, which the file does not describe \(it has '1', '2'",
     ),
     'order': (
         *(lambda c: c['categories'].reverse(), BOTH, 'error'),

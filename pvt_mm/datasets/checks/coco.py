@@ -20,7 +20,7 @@ from .coco_format import (
     read_mask,
     say,
 )
-from .report import Finding, Use, counted, error, some, warning
+from .report import FEW, Finding, Use, counted, error, some, warning
 
 CORNERS = 6  # numbers of a triangle
 SHORT = 'polygons of less than three points'
@@ -46,7 +46,9 @@ def check_coco(content: Content, use: Use) -> Iterator[Finding]:
     ]
     if not used:
         yield error(
-            'no objects', f'{use.path} has no annotation of any class of use'
+            'no objects',
+            f'{use.path} has no annotation of any class of use, in an '
+            'image that it lists',
         )
         return
     yield from check_boxes(used, images, use)
@@ -88,12 +90,13 @@ def check_ids(content: Content, use: Use) -> Iterator[Finding]:
         ('category_id', content['categories']),
     ):
         known = {entry.id for entry in part}
+        first = values([entry.id for entry in part])
         yield from some(
             warning(
                 f'annotations with an unknown {key}',
                 f'{use.path}: annotation {a.id} has the {key} '
-                f'{getattr(a, key)}, which the file does not describe; it is '
-                'left out',
+                f'{getattr(a, key)!r}, which the file does not describe (it '
+                f'has {first}); it is left out',
             )
             for a in content['annotations']
             if getattr(a, key) not in known
@@ -127,7 +130,7 @@ def check_categories(
             f'{use.path} has no category named {some} ({len(absent)} of '
             f'{len(use.classes)} classes), and mmdet would give the others '
             'wrong labels: compare metainfo.classes with the names in the '
-            'annotation file',
+            f'annotation file: {values([c.name for c in categories])}',
         )
     twice = repeated(names)
     for same in twice:
@@ -255,8 +258,14 @@ def wrong_mask(text: Raw, size: tuple[int, int]) -> tuple[str, str]:
     return '', ''
 
 
-def repeated(values: list) -> list:
+def values(given: list) -> str:
+    """The first of some values, with the quotes of texts, for a message."""
+    more = ', ...' if given[FEW:] else ''
+    return ', '.join(map(repr, given[:FEW])) + more if given else 'none'
+
+
+def repeated(given: list) -> list:
     """The values that occur more than once."""
-    if len(set(values)) == len(values):
+    if len(set(given)) == len(given):
         return []
-    return [value for value, n in Counter(values).items() if n > 1]
+    return [value for value, n in Counter(given).items() if n > 1]

@@ -154,6 +154,10 @@ def images_of_two_sizes(cfg):
     )
 
 
+def unpacked(cfg):
+    cfg.train_dataloader.dataset.pipeline.pop()
+
+
 def metric_without_file(cfg):
     cfg.val_evaluator.ann_file = None
 
@@ -195,6 +199,7 @@ CONFIGS = [
         r'that gets \(1, 16, 1, 1\)',
     ),
     (SEGMENTOR, images_of_two_sizes, 'a training pass fails'),
+    (RETINANET, unpacked, 'a batch of the training samples fails: Runtime'),
     (RETINANET, neck_of_other_maps, r'model.neck.lateral_convs.2.conv'),
     (RETINANET, metric_without_file, 'batches fails in CocoMetric: Assertion'),
     (

@@ -110,7 +110,8 @@ def validate(loop: Any, model: nn.Module) -> None:
         UsageError: one of the two fails.
     """
     loader = loop.dataloader
-    batches = read_batches(loader, islice(loader.batch_sampler, BATCHES))
+    chosen = islice(loader.batch_sampler, BATCHES)
+    batches = read_batches(loader, chosen, 'validation', model)
     metrics = loop.evaluator.metrics
     samples = [s for b in batches for s in samples_of(b)]
     check_scored_images(loader.dataset, metrics)
@@ -138,7 +139,8 @@ def train_pass(runner: Any, model: nn.Module) -> None:
         UsageError: the pass fails.
     """
     loader = runner.train_loop.dataloader
-    (batch,) = read_batches(loader, islice(copy(loader.batch_sampler), 1))
+    chosen = islice(copy(loader.batch_sampler), 1)
+    (batch,) = read_batches(loader, chosen, 'training', model)
     context = getattr(runner.optim_wrapper, 'optim_context', nullcontext)
     model.train()
     with (
@@ -155,7 +157,12 @@ def train_pass(runner: Any, model: nn.Module) -> None:
         model.parse_losses(losses)
 
 
-def read_batches(loader: DataLoader, chosen: Iterator[Sequence]) -> list:
+def read_batches(
+    loader: DataLoader,
+    chosen: Iterator[Sequence],
+    task: str,
+    model: nn.Module,
+) -> list:
     """Some batches of a data loader.
 
     Another process reads them: data sets may keep what they read.
@@ -163,14 +170,21 @@ def read_batches(loader: DataLoader, chosen: Iterator[Sequence]) -> list:
     Args:
         loader: stays at its place.
         chosen: the indices of each batch.
+        task: what it loads for, for messages.
+        model: of :func:`trial`.
+
+    Raises:
+        UsageError: the samples of a batch do not fit together.
     """
     reader = DataLoader(
         loader.dataset,
         batch_sampler=list(chosen),
-        collate_fn=loader.collate_fn,
+        collate_fn=list,
         num_workers=1,
     )
-    return list(reader)
+    batches = list(reader)
+    with explained(f'making a batch of the {task} samples', model):
+        return [loader.collate_fn(samples) for samples in batches]
 
 
 def samples_of(batch: Any) -> list[BaseDataElement]:

@@ -93,8 +93,8 @@ def saved_bytes(model: nn.Module, image: Tensor) -> int:
         storage = t.untyped_storage()
         if storage.data_ptr() not in weights:
             storages[storage.data_ptr()] = storage.nbytes()
-        # held with the graph, so that no address is used twice; the tensor
-        # itself would be a cycle that nothing frees (saved_tensors_hooks)
+        # held with the graph, so that no address is used twice; detached,
+        # because a result that is saved itself would hold its graph for ever
         return t.detach()
 
     with saved_tensors_hooks(keep, lambda t: t):

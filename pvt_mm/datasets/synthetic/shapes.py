@@ -2,7 +2,7 @@
 
 import errno
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import cv2
@@ -27,7 +27,7 @@ VERSION = 1
 
 
 def scenes(
-    seed: int, split: str, count: int, size: int = 160
+    seed: int, split: str, count: int, size: int
 ) -> Iterator[tuple[int, Scene]]:
     """The scenes of one split with their numbers, from 1 on.
 
@@ -71,8 +71,27 @@ def draw_coco(
         size: longer side of every image in pixels, at least 32.
         seed: same seed, same pixels and labels.
     """
+    draw({write_coco: root}, train, val, size, seed)
+
+
+def draw(
+    roots: Mapping[Callable, str | Path],
+    train: int,
+    val: int,
+    size: int = 160,
+    seed: int = 0,
+) -> None:
+    """Draw each scene once, and write it in some formats.
+
+    Args:
+        roots: writer of a format -> folder of its data set.
+        train, val, size, seed: as of :func:`draw_coco`.
+    """
     for split, count in (('train', train), ('val', val)):
-        for _ in write_coco(root, split, scenes(seed, split, count, size)):
+        drawn = scenes(seed, split, count, size)
+        for write, root in roots.items():
+            drawn = write(root, split, drawn)
+        for _ in drawn:
             pass
 
 
@@ -117,9 +136,7 @@ def draw_ade20k(
     root: str | Path, train: int, val: int, size: int = 160, seed: int = 0
 ) -> None:
     """Draw a data set in ADE20K's format; arguments as of ``draw_coco``."""
-    for split, count in (('train', train), ('val', val)):
-        for _ in write_ade20k(root, split, scenes(seed, split, count, size)):
-            pass
+    draw({write_ade20k: root}, train, val, size, seed)
 
 
 def write_ade20k(
@@ -165,11 +182,11 @@ def draw_all(root: str | Path, images: int, seed: int = 0) -> bool:
     held_out = max(images // 4, 1)
     try:
         with replacing(root) as part:
-            for split, count in (('train', images), ('val', held_out)):
-                drawn = scenes(seed, split, count)
-                drawn = write_coco(part / 'coco', split, drawn)
-                for _ in write_ade20k(part / 'ade20k', split, drawn):
-                    pass
+            roots = {
+                write_coco: part / 'coco',
+                write_ade20k: part / 'ade20k',
+            }
+            draw(roots, images, held_out, seed=seed)
             (part / MARKER).write_text(json.dumps(wanted))
     except OSError as error:
         if error.errno != errno.ENOTEMPTY:

@@ -1,6 +1,7 @@
 """Turn an error while something is built from a config into one sentence."""
 
 import re
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,19 +38,17 @@ class Part(NamedTuple):
     Args:
         cfg: the dict.
         registry: where its type is looked up.
-        owner: the class or function of its type; None if there is none.
     """
 
     cfg: Mapping
     registry: Any
-    owner: Any = None
 
 
 @contextmanager
 def building(cfg: Config, name: str, *, all_errors: bool = True) -> Iterator:
     """Context: an error while a run is built becomes one sentence.
 
-    An exception inside a class outside LIBRARIES is a bug of that class, and
+    An exception that passed code outside LIBRARIES is a bug of that code, and
     passes with its traceback.
 
     Args:
@@ -71,7 +70,7 @@ def building(cfg: Config, name: str, *, all_errors: bool = True) -> Iterator:
             all_errors and isinstance(error, FROM_CONFIG)
         ):
             raise
-        if part is not None and is_foreign(part, error):
+        if passed_own_code(error):
             raise
         check_json_files(cfg)
         if 'need at least one array' in str(error):  # mmengine's empty set
@@ -87,23 +86,26 @@ def failed_part(error: Exception) -> Part | None:
     for frame, _ in traceback.walk_tb(error.__traceback__):
         found = frame.f_locals
         if frame.f_code.co_name == 'build_from_cfg' and 'registry' in found:
-            owner = found.get('obj_cls')
-            part = Part(found['cfg'], found['registry'], owner)
+            part = Part(found['cfg'], found['registry'])
     return part
 
 
-def is_foreign(part: Part, error: Exception) -> bool:
-    """Whether the constructor that failed is outside LIBRARIES."""
-    module = getattr(part.owner, '__module__', None) or LIBRARIES[0]
-    if module.split('.')[0] in LIBRARIES:
-        return False
-    # a wrong argument is the config's fault, whoever takes it
-    return not ARGUMENT.search(str(error))
+def passed_own_code(error: Exception) -> bool:
+    """Whether an error passed code of the user's own."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = frame.f_globals.get('__name__', '').split('.')[0]
+        if (
+            package not in LIBRARIES
+            and package not in sys.stdlib_module_names
+            and '-packages' not in frame.f_code.co_filename
+        ):
+            return True
+    return False
 
 
 def sentence(cfg: Config, part: Part | None, error: Exception) -> str:
     """What failed, where in the config, and what would fit."""
-    text = str(error.args[0] if error.args else '').strip()
+    text = message(error)
     if 'must contain the key "type"' in text and part:
         return f'{key_of(cfg, part)} has no type: name the class to build'
     if unknown := NOT_THERE.search(text):
@@ -114,9 +116,8 @@ def sentence(cfg: Config, part: Part | None, error: Exception) -> str:
         return unknown_type(cfg, optimizer, kind, scope, 'optimizer')
     if argument := ARGUMENT.search(text):
         return unknown_argument(cfg, part, *argument.groups())
-    text = text.splitlines()[0].rstrip('.:') if text else failed_line(error)
     where = key_of(cfg, part) if part else type(error).__name__
-    return f'{where}: {text}'
+    return f'{where}: {first_line(error).rstrip(".:")}'
 
 
 def key_of(cfg: Config, part: Part) -> str:
@@ -181,7 +182,15 @@ def unknown_argument(
     )
 
 
-def failed_line(error: Exception) -> str:
-    """Source line that raised an error without a message."""
+def message(error: Exception) -> str:
+    """An error's message; a KeyError's without quotes around it."""
+    quoted = isinstance(error, KeyError) and error.args
+    return str(error.args[0] if quoted else error).strip()
+
+
+def first_line(error: Exception) -> str:
+    """First line of an error's message; without one, the code that failed."""
+    if text := message(error):
+        return text.splitlines()[0]
     line = traceback.extract_tb(error.__traceback__)[-1].line
     return f'expected {line.removeprefix("assert ")}'

@@ -64,13 +64,23 @@ def check_paths(cfg: Config, modes: tuple[str, ...]) -> None:
         cfg: the config of the run.
         modes: which of 'train', 'val' and 'test' the run goes through.
     """
+    for path in read_paths(cfg, modes):
+        check_path(path)
+
+
+def read_paths(cfg: Config, modes: tuple[str, ...]) -> Iterator[str]:
+    """The annotation files and image folders of some modes of a run."""
     for mode in modes:
         loader = cfg.get(f'{mode}_dataloader') or {}
         for dataset in dataset_configs(loader.get('dataset') or {}):
-            for path in paths_of(dataset):
-                check_path(path)
-            for path in metric_files(cfg.get(f'{mode}_evaluator')):
-                check_path(path)
+            prefixes = dataset.get('data_prefix')
+            parts = [dataset.get('ann_file')]
+            if isinstance(prefixes, Mapping):
+                parts += prefixes.values()
+            for part in parts:
+                if part and isinstance(part, str):
+                    yield os.path.join(dataset.get('data_root') or '', part)
+        yield from metric_files(cfg.get(f'{mode}_evaluator'))
 
 
 def dataset_configs(cfg: Mapping) -> Iterator[Mapping]:
@@ -82,18 +92,6 @@ def dataset_configs(cfg: Mapping) -> Iterator[Mapping]:
         yield from dataset_configs(cfg['dataset'])
     else:
         yield cfg
-
-
-def paths_of(dataset: Mapping) -> Iterator[str]:
-    """The annotation file and image folders of a data set."""
-    root = dataset.get('data_root') or ''
-    prefixes = dataset.get('data_prefix')
-    parts = [dataset.get('ann_file')]
-    if isinstance(prefixes, Mapping):
-        parts += prefixes.values()
-    for part in parts:
-        if part and isinstance(part, str):
-            yield os.path.join(root, part)
 
 
 def metric_files(evaluator: Any) -> Iterator[str]:
@@ -123,12 +121,9 @@ def check_path(path: str) -> None:
 
 def check_json_files(cfg: Config) -> None:
     """Name the annotation file that is not JSON, after something failed."""
-    for mode in ('train', 'val', 'test'):
-        loader = cfg.get(f'{mode}_dataloader') or {}
-        for dataset in dataset_configs(loader.get('dataset') or {}):
-            for path in paths_of(dataset):
-                if path.endswith('.json') and os.path.isfile(path):
-                    read_json(path, msgspec.Raw)
+    for path in read_paths(cfg, ('train', 'val', 'test')):
+        if path.endswith('.json') and os.path.isfile(path):
+            read_json(path, msgspec.Raw)
 
 
 def read_json(path: str, kind: Any = Any) -> Any:

@@ -435,18 +435,6 @@ def test_single_pixel_is_no_label_map(ade):
     assert f'{scene(ade, "train")[0]} of 1x1 pixels fails' in said
 
 
-def test_folder_that_is_linked(ade):
-    folder = ade / 'images/training'
-    (folder / 'sub').mkdir()
-    (ade / 'annotations/training/sub').mkdir()
-    for file in scene(ade, 'train'):
-        file.rename(file.parent / 'sub' / file.name)
-    (folder / 'twin').symlink_to('sub')
-    (ade / 'annotations/training/twin').symlink_to('sub')
-    (said,) = look(config('ade20k', ade))
-    assert f'{folder}/twin is a link to {folder}/sub' in said
-
-
 # The command line and the start of a run
 
 

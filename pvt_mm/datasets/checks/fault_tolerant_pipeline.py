@@ -20,6 +20,7 @@ from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 
 from ...compat import INNER_DATASETS
+from ...config.build_errors import first_line
 from ...errors import SampleError
 from .files import by, header, of_size, problem
 
@@ -291,7 +292,7 @@ def blame(info: Mapping, error: Exception) -> str:
         if found := problem(path):
             return f'{path} {found}'
     # cv2's errors say in ``err`` what was wrong, without its source's path
-    what = getattr(error, 'err', None) or str(error).strip().split('\n')[0]
+    what = getattr(error, 'err', None) or first_line(error)
     return (
         f'{info["img_path"]}{of_size(info["img_path"])} fails in the pipeline '
         f'({type(error).__name__}: {what})'

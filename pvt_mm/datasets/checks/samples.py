@@ -102,7 +102,6 @@ def look_at(
     indices = list(range(len(part)))
     found: list[Finding] = []
     if has_label_maps(part):  # of COCO's images the annotation file tells
-        found += linked_folders(part)
         gone, said = absent_files(part)
         found += unusable(said, len(gone), len(part), training)
         indices = [i for i in indices if i not in gone]
@@ -140,20 +139,6 @@ def absent_files(part: Any) -> tuple[set[int], list[str]]:
         gone |= {i for i, name in enumerate(names) if name in wanted}
         said += why
     return gone, said
-
-
-def linked_folders(part: Any) -> Iterator[Finding]:
-    """Findings on folders that link to another one: mmseg reads both."""
-    infos = map(part.get_data_info, range(len(part)))
-    real: dict[str, str] = {}
-    for folder in sorted({os.path.dirname(i['img_path']) for i in infos}):
-        first = real.setdefault(os.path.realpath(folder), folder)
-        if first != folder:
-            yield error(
-                'folders that are read twice',
-                f'{folder} is a link to {first}: its images would be read '
-                'twice; remove the link',
-            )
 
 
 def has_label_maps(part: Any) -> bool:

@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import DataLoader
 
 from ...compat import loop_without_hooks
-from ...config.build_errors import LIBRARIES, failed_line
+from ...config.build_errors import first_line, passed_own_code
 from ...datasets.checks.samples import kept_randomness
 from ...datasets.checks.scored_images import ANYWAY, check_scored_images
 from ...errors import UsageError
@@ -251,12 +250,13 @@ def explained(what: str, model: nn.Module) -> Iterator[None]:
         raise
     except Exception as error:
         kind = type(error).__name__
-        text = str(error).strip().split('\n')[0] or failed_line(error)
         said = f'before the first iteration: {what} fails{place(error, model)}'
         if passed_own_code(error):
             error.add_note(f'{said}; {ANYWAY}')
             raise
-        raise UsageError(f'{said}: {kind}: {text}; {ANYWAY}') from error
+        raise UsageError(
+            f'{said}: {kind}: {first_line(error)}; {ANYWAY}'
+        ) from error
 
 
 def place(error: Exception, model: nn.Module) -> str:
@@ -288,16 +288,3 @@ def shapes(given: Any) -> str:
     if isinstance(given, tuple | list):
         return ' and '.join(filter(None, map(shapes, given)))
     return ''
-
-
-def passed_own_code(error: Exception) -> bool:
-    """Whether an error passed code of the user's own."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        package = frame.f_globals.get('__name__', '').split('.')[0]
-        if (
-            package not in LIBRARIES
-            and package not in sys.stdlib_module_names
-            and '-packages' not in frame.f_code.co_filename
-        ):
-            return True
-    return False

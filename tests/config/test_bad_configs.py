@@ -12,6 +12,7 @@ from mmengine.registry import MODELS
 
 from pvt_mm import cli
 from pvt_mm.checkpoints import write_weights
+from pvt_mm.config.build_errors import first_line
 from pvt_mm.config.cfg_options import merge_options
 from pvt_mm.config.schema import check_names
 from pvt_mm.datasets.synthetic import draw_ade20k, draw_coco
@@ -372,3 +373,15 @@ def test_weights_for_other_image_channels(refused, tmp_path):
 def test_every_config_passes(name):
     cfg = config_files.read(name)
     check_names(cfg)
+
+
+@pytest.mark.parametrize(
+    ('error', 'said'),
+    [
+        (FileNotFoundError(2, 'No such file', 'a.txt'), "'a.txt'"),
+        (KeyError('bbox'), 'bbox'),
+        (ValueError('first\nsecond'), 'first'),
+    ],
+)
+def test_first_line_of_an_error(error, said):
+    assert first_line(error).endswith(said)

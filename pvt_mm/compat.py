@@ -17,6 +17,7 @@ from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +145,9 @@ def decode_json(path: str) -> Any:
 def use_faster_coco_eval() -> str:
     """Let mmdet's CocoMetric compute by faster-coco-eval, if it is installed.
 
-    The scores are the same. mmdet 3.3 has no option for it: its module's name
-    COCOeval is replaced, where the module is loaded.
+    The scores are the same, if ids are whole numbers: of others pycocotools
+    computes. mmdet 3.3 has no option for it: its module's name COCOeval is
+    replaced, where the module is loaded.
 
     Returns:
         the version in use, or an empty text.
@@ -161,7 +163,12 @@ def use_faster_coco_eval() -> str:
 
         summarize = COCOeval.summarize
 
-    metric.COCOeval = FasterEval
+    def evaluator(truth: Any, *args: Any, **kwargs: Any) -> Any:
+        ids = chain(truth.anns, truth.imgs, truth.cats)
+        whole = all(type(i) is int and 0 <= i < 2**53 for i in ids)
+        return (FasterEval if whole else COCOeval)(truth, *args, **kwargs)
+
+    metric.COCOeval = evaluator
     return version('faster-coco-eval')
 
 

@@ -13,7 +13,7 @@ from mmengine.registry import OPTIMIZERS
 
 from ..compat import config_dict
 from ..errors import UsageError
-from .data_files import EMPTY, check_json_files
+from .data_files import check_json_files, no_images
 from .schema import bare, find_class, known_keys, walk
 
 ARGUMENT = re.compile(r"(\w+)\.__init__\(\) .*keyword argument '(\w+)'")
@@ -21,6 +21,7 @@ NOT_THERE = re.compile(r'(\S+) is not in the (\w+)::([\w ]+) registry')
 # Packages of the classes that a config names; others are the user's.
 LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'torch', 'pvt_mm')
 SCOPES = ('mmdet', 'mmseg', 'mmengine')
+MOST = 500  # characters of a message; some have a whole file in them
 # What a wrong config raises outside the constructors that it names.
 FROM_CONFIG = (
     AssertionError,
@@ -62,9 +63,11 @@ def building(cfg: Config, name: str, *, all_errors: bool = True) -> Iterator:
     """
     try:
         yield
-    except (ImportError, UsageError):
+    except UsageError:
         raise
     except Exception as error:
+        if getattr(error, 'name', None) and isinstance(error, ImportError):
+            raise  # the doctor may know it
         part = failed_part(error)
         if part is None and not (
             all_errors and isinstance(error, FROM_CONFIG)
@@ -74,7 +77,7 @@ def building(cfg: Config, name: str, *, all_errors: bool = True) -> Iterator:
             raise
         check_json_files(cfg)
         if 'need at least one array' in str(error):  # mmengine's empty set
-            raise UsageError(EMPTY) from error
+            raise UsageError(no_images(part.cfg if part else {})) from error
         raise UsageError(
             f'{name} cannot be built: {sentence(cfg, part, error)}'
         ) from error
@@ -117,7 +120,17 @@ def sentence(cfg: Config, part: Part | None, error: Exception) -> str:
     if argument := ARGUMENT.search(text):
         return unknown_argument(cfg, part, *argument.groups())
     where = key_of(cfg, part) if part else type(error).__name__
-    return f'{where}: {first_line(error).rstrip(".:")}'
+    return f'{where}: {first_line(error).rstrip(".:")}{in_xml_file(error)}'
+
+
+def in_xml_file(error: Exception) -> str:
+    """', in FILE' that mmdet's XMLDataset failed to read, or ''."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        info = frame.f_locals.get('img_info')
+        if isinstance(info, Mapping) and 'xml_path' in info:
+            code = isinstance(error, AttributeError) and failed_line(error)
+            return f', in {info["xml_path"]}' + (f' ({code})' if code else '')
+    return ''
 
 
 def key_of(cfg: Config, part: Part) -> str:
@@ -175,22 +188,31 @@ def unknown_argument(
         return f'{inside or owner}: {owner} takes no {argument}'
     path = keys[0].split('.')[:-1]
     known = known_keys(path, nodes['.'.join(path)], cfg.get('default_scope'))
-    near = get_close_matches(argument, sorted(known or ()), n=3, cutoff=0.5)
-    return (
-        f'{keys[0]}: {owner} takes no {argument}; nearest: '
-        f'{", ".join(near) or "none"}'
-    )
+    known = sorted({*(known or ())} - {argument})
+    near = get_close_matches(argument, known, n=3, cutoff=0.5)
+    fix = f'; nearest: {", ".join(near) or "none"}'
+    if path and not near:
+        fix += (
+            '; if it is inherited, replace the whole dict: write '
+            f'{path[-1]}=dict(_delete_=True, ...)'
+        )
+    return f'{keys[0]}: {owner} takes no {argument}{fix}'
 
 
 def message(error: Exception) -> str:
     """An error's message; a KeyError's without quotes around it."""
     quoted = isinstance(error, KeyError) and error.args
-    return str(error.args[0] if quoted else error).strip()
+    text = str(error.args[0] if quoted else error).strip()
+    return f'{text[:MOST]} ...' if text[MOST:] else text
 
 
 def first_line(error: Exception) -> str:
     """First line of an error's message; without one, the code that failed."""
     if text := message(error):
         return text.splitlines()[0]
-    line = traceback.extract_tb(error.__traceback__)[-1].line
-    return f'expected {line.removeprefix("assert ")}'
+    return f'expected {failed_line(error).removeprefix("assert ")}'
+
+
+def failed_line(error: Exception) -> str:
+    """The line of code that raised an error."""
+    return traceback.extract_tb(error.__traceback__)[-1].line

@@ -62,6 +62,18 @@ NUMBERED = re.compile(
     r'(model|optim_wrapper|param_scheduler|(train|val|test)_cfg|auto_scale_lr|'
     r'randomness|(default|custom)_hooks|\w+_dataloader\.(?!dataset))\b'
 )
+# Samplers of mmengine and mmdet that draw without end.
+INFINITE = {'InfiniteSampler', 'MultiSourceSampler', 'GroupMultiSourceSampler'}
+EPOCHS = 'EpochBasedTrainLoop'
+# A key of a data set that must be a dict -> how.
+WRITE = {
+    'data_prefix': "data_prefix=dict(img='FOLDER/')",
+    'metainfo': "metainfo=dict(classes=('NAME', ...))",
+}
+NUMBERS = {
+    *(f'optim_wrapper.optimizer.{key}' for key in ('lr', 'weight_decay')),
+    *('randomness.seed', 'train_cfg.max_epochs', 'train_cfg.max_iters'),
+}
 DATASET = re.compile(r'(train|val|test)_dataloader\.dataset\b')
 
 
@@ -77,6 +89,7 @@ def check_config(cfg: Config) -> None:
         *numbers_as_texts(cfg),
         *wrong_datasets(cfg),
         *wrong_loops(cfg),
+        *wrong_losses(cfg),
     ]
     if found:
         raise UsageError(f'{cfg.filename}: {"; ".join(found)}')
@@ -145,16 +158,28 @@ def numbers_as_texts(cfg: Config) -> Iterator[str]:
         ):
             number = int(value) if value.isdigit() else float(value)
             yield f'{key} is a text: write {number} without quotes'
+        elif isinstance(value, str) and key in NUMBERS:
+            yield f'{key}={value!r} is a text: write a number'
 
 
 def wrong_datasets(cfg: Config) -> Iterator[str]:
     """Sentences on annotation files and class names of data sets."""
     scope = cfg.get('default_scope') or 'mmengine'
     for key, node in walk(cfg):
-        if not DATASET.match(key) or not isinstance(node, Mapping):
+        end = key.rsplit('.', 1)[-1]
+        if not DATASET.match(key):
             continue
+        if not isinstance(node, Mapping | None) and end in WRITE:
+            yield f'{key}={node!r} must be a dict: write {WRITE[end]}'
+        if not isinstance(node, Mapping):
+            continue
+        if end == 'metainfo' and (old := {'CLASSES', 'PALETTE'} & {*node}):
+            name = min(old)
+            yield f'nothing reads {key}.{name}: write {name.lower()}'
         classes = node.get('classes') or ()  # or the name of a file
-        if isinstance(classes, str):
+        if isinstance(classes, set):
+            yield f'{key}.classes is a set, which has no order: write a tuple'
+        elif isinstance(classes, str):
             if not os.path.isfile(classes):
                 yield (
                     f'{key}.classes is a text, and no file of names: write '
@@ -166,6 +191,9 @@ def wrong_datasets(cfg: Config) -> Iterator[str]:
                 "names of the classes, in COCO's format those of the "
                 'categories'
             )
+        elif len({*classes}) < len(classes):
+            same = max(classes, key=list(classes).count)
+            yield f'{key}.classes has {same!r} more than once'
         if not isinstance(node.get('type'), str):
             continue
         file = node.get('ann_file')
@@ -197,12 +225,62 @@ def wrong_loops(cfg: Config) -> Iterator[str]:
                 f'{" and no ".join(absent)}: set all three, or all three to '
                 'None'
             )
-        loader = cfg.get(names[0]) or {}
+        loop, loader = (cfg.get(name) or {} for name in (names[1], names[0]))
+        for key in ('max_epochs', 'max_iters', 'val_interval'):
+            if isinstance(loop.get(key, 1), int) and loop.get(key, 1) < 1:
+                yield f'{names[1]}.{key}={loop[key]} must be 1 or more'
+        kind = loop.get('type', EPOCHS if loop.get('by_epoch') else None)
+        if (
+            is_infinite(loader)
+            and not loader.get('num_batch_per_epoch')
+            and (mode != 'train' or kind == EPOCHS)
+        ):
+            yield (
+                f'{names[0]}.sampler never ends: take DefaultSampler, or a '
+                'training that counts iterations'
+            )
+        if mode != 'train' and loader.get('drop_last'):
+            yield (
+                f'{names[0]}.drop_last=True leaves images out of the score: '
+                'set it to False'
+            )
         if loader.get('persistent_workers') and not loader.get('num_workers'):
             yield (
                 f'{names[0]}.persistent_workers=True needs num_workers of 1 '
                 'or more: set it to False'
             )
+
+
+def is_infinite(loader: Mapping) -> bool:
+    """Whether the sampler of a data loader's config draws without end."""
+    name = str((loader.get('sampler') or {}).get('type'))
+    return name.split('.')[-1] in INFINITE
+
+
+def wrong_losses(cfg: Config) -> Iterator[str]:
+    """Sentences on losses whose names keep them out of the sum."""
+    for key, name in walk(cfg.get('model')):
+        if key.endswith('loss_name') and 'loss' not in str(name):
+            yield (
+                f'model.{key}={name!r} must begin with loss_: mmengine adds '
+                'up the losses by their names, and would leave it out'
+            )
+
+
+def warn_of_checkpoints(cfg: Config) -> None:
+    """Warn if a run by iterations saves by epochs: at its end only."""
+    loop = cfg.train_cfg
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    iterations = loop.get('type') == 'IterBasedTrainLoop' or (
+        loop.get('by_epoch') is False
+    )
+    if iterations and hook.get('by_epoch', True) and hook.get('interval'):
+        print_log(
+            'train_cfg counts iterations, but default_hooks.checkpoint saves '
+            'by epochs, so only at the end: set its by_epoch=False',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def check_custom_keys(cfg: Config, model: nn.Module) -> None:

@@ -39,11 +39,6 @@ SOURCES = {
     ),
 }
 ELSEWHERE = 'or name the folder that has it: --cfg-options data_root=FOLDER'
-EMPTY = (
-    'no image of the data set has an object of its classes: compare '
-    'metainfo.classes with the names in the annotation file, or for label '
-    'maps img_suffix with the names of the images'
-)
 # First bytes of what is no JSON in UTF-8 -> what it is.
 STARTS = {
     b'\xef\xbb\xbf': 'begins with a byte order mark: save it as UTF-8 without',
@@ -51,9 +46,11 @@ STARTS = {
     b'\xfe\xff': 'is in UTF-16: convert it to UTF-8',
     b'\x1f\x8b': 'is compressed (gzip): unpack it',
     b'PK': 'is a zip archive: unpack it',
-    b'<': 'is a web page or XML, not JSON: was it downloaded from its page?',
+    b'<': 'is a web page or XML: was it downloaded from its page?',
     b'version https://git-lfs': 'is a pointer of Git LFS: run git lfs pull',
 }
+# Of a data set, what decides which images it has.
+CHOOSE = ('data_root', 'ann_file', 'data_prefix', 'filter_cfg', 'times')
 DEMO = 'to see a model learn from synthetic images first: make train'
 
 
@@ -119,6 +116,16 @@ def check_path(path: str) -> None:
     )
 
 
+def no_images(dataset: Mapping) -> str:
+    """Message for a data set without images, by its config."""
+    given = [f'{k}={dataset[k]!r}' for k in CHOOSE if k in dataset]
+    return (
+        f'no image of the data set is left ({", ".join(given)}): compare '
+        'metainfo.classes with the names in the annotation file, img_suffix '
+        'of label maps with the names of the images, and filter_cfg with both'
+    )
+
+
 def check_json_files(cfg: Config) -> None:
     """Name the annotation file that is not JSON, after something failed."""
     for path in read_paths(cfg, ('train', 'val', 'test')):
@@ -140,9 +147,8 @@ def read_json(path: str, kind: Any = Any) -> Any:
     try:
         with open(path, 'rb') as file:
             content = file.read()
-        for start, what in STARTS.items():
-            if content.startswith(start):
-                raise UsageError(f'{path} {what}')
+        if what := other_kind(content):
+            raise UsageError(f'{path} {what}')
         if not content.isascii():  # msgspec does not look at what it skips
             content.decode()
         return msgspec.json.decode(content, type=kind)
@@ -162,6 +168,13 @@ def read_json(path: str, kind: Any = Any) -> Any:
         raise UsageError(
             f'{path} is not JSON: {json_error(content, str(error))}'
         ) from error
+
+
+def other_kind(content: bytes) -> str:
+    """What a file is that should be another one, by its first bytes, or ''."""
+    if not content.strip():
+        return 'is empty'
+    return next((STARTS[s] for s in STARTS if content.startswith(s)), '')
 
 
 def json_error(content: bytes, said: str) -> str:

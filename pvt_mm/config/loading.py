@@ -33,6 +33,8 @@ MOVED = {
     ),
     'pvt_mm.engine.hooks.first_score': 'pvt_mm.engine.hooks',
 }
+# mmengine's message where a dict stands over a list.
+LIST_IN_BASE = r"(\w+)=.* but is of type <class 'list'> in base config"
 # Others, which a run of version 0.1 added to the config in its work dir.
 ADDED = ('pvt_mm.engine.', 'pvt_mm.data_check')
 
@@ -65,6 +67,11 @@ def load_config(name: str | os.PathLike) -> Config:
         said = ': '.join(dict.fromkeys((str(failed), str(reason))))
         raise UsageError(f'{path}: {said}; {import_fix(reason)}') from error
     except Exception as error:  # a config is a program: it may raise any
+        if name := re.match(LIST_IN_BASE, str(error)):
+            raise UsageError(
+                f'{path}: {name[1]} is a list in the config that it inherits '
+                f'from: write the whole list, {name[1]}=[dict(...), ...]'
+            ) from error
         reason = str(error).split('\n')[0] or type(error).__name__
         near = nearest_file(reason)
         raise UsageError(

@@ -12,9 +12,9 @@ from mmengine.dist import get_world_size
 from ..checkpoints import check_fit
 from ..config.arguments import command_parser
 from ..config.build_errors import building
-from ..config.checks import check_custom_keys
+from ..config.checks import check_custom_keys, warn_of_checkpoints
 from ..config.data_files import check_paths
-from ..datasets.checks.classes import check_dataset
+from ..datasets.checks.classes import check_batches, check_dataset
 from ..datasets.checks.examine import check_annotations, check_samples_of
 from .amp import set_precision
 from .batch_size import POLICIES, fit_batch
@@ -157,8 +157,10 @@ def train(argv: Sequence[str] | None = None) -> None:
     with building(cfg, args.config):
         loops = {mode: getattr(runner, f'{mode}_loop') for mode in modes}
         check_custom_keys(cfg, runner.model)
+        warn_of_checkpoints(cfg)
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     check_dataset(cfg, loops['train'].dataloader.dataset)
+    check_batches(cfg, loops['train'].dataloader)
     if not args.no_data_check:
         call_in_first(check_samples_of, loops)
     if cfg.get('load_from'):

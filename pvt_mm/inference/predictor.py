@@ -181,6 +181,12 @@ def choose_device(device: str | None) -> str:
     there = torch.cuda.is_available()
     if device is None:
         return 'cuda' if there else 'cpu'
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(
+            f'--device {device}: give cpu, cuda or cuda:N'
+        ) from error
     if device.startswith('cuda') and not there:
         raise UsageError(
             f'--device {device}: there is no GPU here; leave it out, or give '

@@ -2,8 +2,8 @@
 
 import argparse
 import gc
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import msgspec
@@ -17,12 +17,13 @@ from torch.utils.data import Dataset
 from ..checkpoints.atomic import check_writable, write_whole
 from ..compat import coco_parser
 from ..config.arguments import add_cfg_options, command_parser, count
-from ..config.build_errors import building
+from ..config.build_errors import building, first_line, passed_own_code
 from ..config.data_files import check_paths
 from ..config.loading import open_config
 from ..config.schema import parameters
-from ..datasets.checks.classes import compare_classes
+from ..datasets.checks.classes import check_dataset, compare_classes
 from ..datasets.checks.coco_format import read_masks
+from ..datasets.checks.content_checks import check_shared_images
 from ..datasets.checks.examine import (
     Kept,
     check_annotation_files,
@@ -38,11 +39,8 @@ from ..datasets.checks.fault_tolerant_pipeline import (
 from ..datasets.checks.ignored_labels import heads_of, metrics_of, set_ignored
 from ..datasets.checks.report import Finding, counted, error, lines, warning
 from ..errors import UsageError, show
-from ..evaluation.ground_truth import score_ground_truth
+from ..evaluation.ground_truth import SCORED, best_scores, score_ground_truth
 
-# Ends of names of scores -> the best value.
-BEST = {'mAP': 1, 'mIoU': 100}
-SCORED = 100  # predictions of an image, as COCO's metric has it
 MANY = 10_000  # classes: pycocotools needs 0.2 MB for each
 ABOUT = 0.95  # the ground truth should have this share of it at least
 EACH = 20  # findings of a kind that are printed
@@ -145,17 +143,20 @@ def read_samples(
             set_ignored(datasets['train'], heads_of(MODELS.build(cfg.model)))
         gc.freeze()  # passed over by collections until main ends
     findings = [*compare_classes(datasets), *found]
+    try:
+        check_dataset(cfg, datasets['train'])
+    except UsageError as wrong:
+        findings.append(error('classes', str(wrong)))
     report: dict = {}
+    splits = {}
     faults: list[str] = []
 
     def use(part: Dataset, sample: BaseDataElement) -> None:
-        try:
+        with noted(faults):
             score_ground_truth(evaluator, part, sample)
-        except AssertionError as wrong:  # mmdet, without an ann_file
-            faults.append(str(wrong))
 
     for mode, dataset in datasets.items():
-        contents, found = examine(
+        splits[mode], found = examine(
             dataset,
             mode,
             args.images,
@@ -163,7 +164,7 @@ def read_samples(
             use if mode == 'val' and evaluator else None,
         )
         findings += found
-        if contents is not None:
+        if (contents := splits[mode]) is not None:
             show(*contents.table())
             report[mode] = contents.report()
             if mode == 'train' and args.picture:
@@ -171,6 +172,7 @@ def read_samples(
 
                 with redirect_stdout(None):  # of pycocotools
                     draw_contents(args.picture, contents, cfg, dataset)
+    findings += check_shared_images(splits)
     if evaluator and not has_errors(findings):
         most = contents.most if contents else 0
         scores, found = score(evaluator, len(dataset), most, faults)
@@ -244,20 +246,13 @@ def score(
     """
     every: dict = {}
     if any(metric.results for metric in evaluator.metrics):
-        with redirect_stdout(None):
-            try:
-                every = evaluator.evaluate(images)
-            except AssertionError as wrong:  # pycocotools, of other images
-                faults.append(str(wrong))
+        with redirect_stdout(None), noted(faults):
+            every = evaluator.evaluate(images)
     if faults:
         text = f'val_evaluator cannot score the ground truth: {faults[0]}'
         return {}, [error('evaluator', text)]
-    scores = {
-        name: float(value)
-        for name, value in every.items()
-        if name.endswith(tuple(BEST))
-    }
-    for name, value in scores.items():
+    scores = list(best_scores(every))
+    for name, value, _ in scores:
         print(f'ground truth as predictions: {name} {value:g}')
     finding = error
     cause = 'compare its ann_file and ids with those of the data set'
@@ -267,14 +262,25 @@ def score(
             f'an image has {most:,} objects, and COCO scores the {SCORED} '
             'predictions of an image that are surest'
         )
-    return scores, [
+    return {name: value for name, value, _ in scores}, [
         finding(
             'ground truth',
             'the ground truth itself, given to val_evaluator as predictions, '
             f'has a {name} of {value:g}, not {best}, and no model can have '
             f'more: {cause}',
         )
-        for name, value in scores.items()
-        for end, best in BEST.items()
-        if name.endswith(end) and value < ABOUT * best
+        for name, value, best in scores
+        if value < ABOUT * best
     ]
+
+
+@contextmanager
+def noted(faults: list[str]) -> Iterator[None]:
+    """Context: an error of a metric that is not the user's own is noted."""
+    try:
+        yield
+    except Exception as error:
+        if passed_own_code(error):
+            raise
+        kind = type(error).__name__.replace('AssertionError', '')
+        faults.append(f'{kind}: {first_line(error)}'.removeprefix(': '))

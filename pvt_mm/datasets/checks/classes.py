@@ -5,16 +5,19 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
+from torch.utils.data import DataLoader
 
-from ...config.data_files import EMPTY
+from ...config.checks import is_infinite
+from ...config.data_files import no_images
 from ...config.schema import walk
 from ...errors import UsageError
 from .fault_tolerant_pipeline import inner
 from .report import FEW, Finding, error
 
-# Heads whose num_classes must be the data set's; an RPN has its own.
-HEAD = re.compile(
-    r'(^|\.)(bbox|mask|decode|auxiliary|cls)_head(\.\d+)?\.num_classes$'
+# Parts whose num_classes must be the data set's; an RPN has its own.
+PART = re.compile(
+    r'(((^|\.)(bbox|mask|decode|auxiliary|cls)_head(\.\d+)?|^data_preprocessor)'
+    r'\.|^)num_classes$'
 )
 
 
@@ -27,14 +30,28 @@ def check_dataset(cfg: Config, dataset: Any) -> None:
         UsageError: it has none, or another number.
     """
     if len(dataset) == 0:
-        raise UsageError(EMPTY)
+        raise UsageError(no_images(cfg.train_dataloader.dataset))
     for part in inner(dataset):
         metainfo = getattr(part, 'metainfo', None) or {}
         check_classes(cfg, metainfo.get('classes') or ())
 
 
+def check_batches(cfg: Config, loader: DataLoader) -> None:
+    """Check that a training's data loader has a batch.
+
+    Raises:
+        UsageError: drop_last leaves none.
+    """
+    if len(loader) == 0 and not is_infinite(cfg.train_dataloader):
+        raise UsageError(
+            f'train_dataloader.drop_last leaves no batch of '
+            f'{cfg.train_dataloader.batch_size} among {len(loader.dataset)} '
+            'images: set a smaller batch_size'
+        )
+
+
 def check_classes(cfg: Config, classes: Collection[str]) -> None:
-    """Check num_classes of every head against the classes of the data set.
+    """Check num_classes of every part against the classes of the data set.
 
     Args:
         cfg: the config.
@@ -42,12 +59,12 @@ def check_classes(cfg: Config, classes: Collection[str]) -> None:
             checked.
 
     Raises:
-        UsageError: a head has another number.
+        UsageError: a part has another number.
     """
     wrong = [
         f'model.{name}={count}'
         for name, count in walk(cfg.model)
-        if classes and HEAD.search(name) and count != len(classes)
+        if classes and PART.search(name) and count != len(classes)
     ]
     if wrong:
         raise UsageError(

@@ -6,7 +6,7 @@ with it, and the message.
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -24,6 +24,8 @@ from .report import FEW, Finding, Use, counted, error, some, warning
 
 CORNERS = 6  # numbers of a triangle
 SHORT = 'polygons of less than three points'
+LOOKED = 1000  # objects whose polygons are compared with their boxes
+FIT, MANY = 0.5, 0.5  # more than this share has a smaller IoU: they differ
 CORNERS_IF = 0.25  # boxes look like corners if this share reaches beyond
 
 
@@ -56,10 +58,23 @@ def check_coco(content: Content, use: Use) -> Iterator[Finding]:
     if not objects:
         text = f'all {len(used):,} objects are crowd: {nothing_left(use)}'
         yield error('crowd', f'{use.path}: {text}')
+    elif ignored := [a for a in objects if a.ignore]:
+        every = len(ignored) == len(objects)
+        end = nothing_left(use) if every else 'nothing learns from them'
+        if use.scored:
+            end = 'pycocotools scores them all the same; remove the key'
+        yield Finding(
+            'ignored objects',
+            every or use.scored,
+            f'{use.path}: mmdet leaves out {len(ignored):,} of '
+            f'{len(objects):,} objects, whose key ignore is true, for example '
+            f'{ignored[0]}: {end}',
+        )
     if use.scored:
         yield from check_scored_ids(objects, use)
     if use.masks:
-        yield from some(check_masks(used, images, use))
+        wrong = some(check_masks(used, images, use))
+        yield from wrong or check_fit(objects[:LOOKED], use)
 
 
 def nothing_left(use: Use) -> str:
@@ -77,8 +92,15 @@ def check_ids(content: Content, use: Use) -> Iterator[Finding]:
                 f'{use.path}: {part} have the id {twice[0]} more than once'
                 + (more if twice[1:] else ''),
             )
-    if twice := repeated([image.file_name for image in content['images']]):
-        same = [i.id for i in content['images'] if i.file_name == twice[0]]
+        if len({isinstance(entry.id, str) for entry in entries}) > 1:
+            yield error(
+                'ids of two types',
+                f'{use.path}: some {part} have a number as id and some a '
+                'text, which pycocotools cannot sort: write numbers',
+            )
+    names = {image.id: image.file_name for image in content['images']}
+    if twice := repeated(list(names.values())):
+        same = [i for i, name in names.items() if name == twice[0]]
         yield warning(
             'images that are listed twice',
             f'{use.path}: {twice[0]} is listed under the ids '
@@ -134,8 +156,11 @@ def check_categories(
         )
     twice = repeated(names)
     for same in twice:
+        ids = ' and '.join(str(c.id) for c in categories if c.name == same)
         yield error(
-            'names', f'{use.path}: two categories have the name {same}'
+            'names',
+            f'{use.path}: two categories have the name {same} (ids {ids}): '
+            'remove the one that no annotation has, or rename one',
         )
     if not absent and not twice and names != list(use.classes):
         yield error(
@@ -178,7 +203,7 @@ def check_boxes(
             'boxes',
             f'{use.path}: no box has an area of a pixel inside its image, so '
             f'{nothing_left(use)}{looks}; for example {objects[0]} has the '
-            f'bbox {list(objects[0].bbox)}',
+            f'bbox {list(objects[0].bbox)} and the area {objects[0].area:g}',
         )
         return
     cut = 'training cuts them'
@@ -223,6 +248,41 @@ def check_masks(
             yield Finding(kind, use.scored, text)
         elif kind:
             yield error(kind, f'{use.path}: {a} {text}')
+
+
+def check_fit(objects: list[Annotation], use: Use) -> Iterator[Finding]:
+    """Findings on polygons that are elsewhere than their boxes.
+
+    Args:
+        objects: whose segmentations have no other error.
+        use: what the run does with the file.
+    """
+    masks = {str(a): (read_mask(a.segmentation), a.bbox) for a in objects}
+    fits = {
+        name: box_iou(mask, box)
+        for name, (mask, box) in masks.items()
+        if isinstance(mask, list)
+    }
+    apart = [name for name, fit in fits.items() if fit < FIT]
+    if len(apart) > MANY * len(fits):
+        yield Finding(
+            'polygons that do not fit their boxes',
+            not any(fits.values()),
+            f'{use.path}: the polygons of {len(apart):,} of {len(fits):,} '
+            f'objects do not fit their bbox, for example of {apart[0]}: a '
+            'polygon is x1, y1, x2, y2, ... and a bbox x, y, width, height, '
+            'all in pixels',
+        )
+
+
+def box_iou(polygons: list[list[float]], bbox: Sequence[float]) -> float:
+    """IoU of the box around polygons and a bbox, 0 to 1."""
+    points = np.array([n for each in polygons for n in each]).reshape(-1, 2)
+    low, high = points.min(0), points.max(0)
+    start, size = np.split(np.array(bbox), 2)
+    both = np.minimum(high, start + size) - np.maximum(low, start)
+    both = both.clip(0).prod()
+    return both / max(1, (high - low).prod() + size.prod() - both)
 
 
 def wrong_mask(text: Raw, size: tuple[int, int]) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from .report import Finding, error
 
 Id = int | float | str  # a key of pycocotools' dicts
 Pixels = Annotated[int, Meta(gt=0)]
+Run = Annotated[int, Meta(ge=0)]  # a number of pixels
 
 
 class Entry(Struct, gc=False):
@@ -49,7 +50,7 @@ class Annotation(Entry, kw_only=True, gc=False):
     bbox: tuple[float, float, float, float]
     area: float
     iscrowd: int | bool = 0
-    ignore: Any = False
+    ignore: int | bool | None = None  # mmdet leaves it out of training
 
     def __str__(self) -> str:
         return f'annotation {self.id} of image {self.image_id}'
@@ -66,7 +67,7 @@ class RunLengths(Struct):
     """A mask in run lengths, plain or compressed."""
 
     size: tuple[int, int]
-    counts: list[int] | str
+    counts: list[Run] | str
 
 
 class Content(TypedDict):

@@ -1,6 +1,6 @@
 """Find what is wrong with the numbers of a split."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .contents import Contents, suffix_of
 from .report import FEW, Finding, counted, error, warning
@@ -15,10 +15,14 @@ def check_contents(contents: Contents) -> Iterator[Finding]:
     use = 'learn from' if split == 'train' else 'score'
     ignored = f'{contents.share(contents.ignored):.1%} of the {unit}'
     if not total and contents.read:
+        why = (
+            f'{ignored} are ignored, and none is of a class{contents.after}'
+            if contents.ignored
+            else f'no {unit.rstrip("s")} is of a class; compare '
+            'metainfo.classes with the annotations'
+        )
         yield error(
-            'nothing left',
-            f'{split}: {ignored} are ignored, and none is of a class'
-            f'{contents.after}: nothing is left to {use}',
+            'nothing left', f'{split}: {why}: nothing is left to {use}'
         )
         return
     number = len(contents.classes)
@@ -27,6 +31,13 @@ def check_contents(contents: Contents) -> Iterator[Finding]:
             'labels',
             f'{split}: the label {beyond[0]} occurs, but there are {number} '
             f'classes (0 to {number - 1})',
+        )
+    if contents.flat:
+        yield Finding(
+            'boxes without area',
+            split == 'train',
+            f'{split}: {len(contents.flat):,} of {total:,} boxes have no area '
+            f'in their image (x1, y1, x2, y2): {contents.flat[0]}',
         )
     if unit == 'objects' and contents.share(contents.ignored) > MOST:
         yield warning(
@@ -54,5 +65,20 @@ def check_contents(contents: Contents) -> Iterator[Finding]:
                 'images that are not read',
                 f'{split}: {counted(len(others), "image")} of {folder} not '
                 f'read, for example {others[0]}: this data set reads '
-                f'{", ".join(sorted(contents.suffixes))} (img_suffix)',
+                f'{", ".join(sorted(contents.suffixes))}'
+                + ' (img_suffix)'
+                * (unit == 'pixels'),
             )
+
+
+def check_shared_images(splits: Mapping[str, Contents]) -> Iterator[Finding]:
+    """Findings on images that the training and the validation have."""
+    train, val = splits.get('train'), splits.get('val')
+    shared = train.paths & val.paths if train and val else set()
+    if shared:
+        yield warning(
+            'images of train and val',
+            f'{counted(len(shared), "image")} of train also in val, '
+            f'for example {min(shared)}: their score says nothing of '
+            'other images',
+        )

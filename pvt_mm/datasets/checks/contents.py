@@ -1,5 +1,6 @@
 """Count what is in a data set, as a run will see it."""
 
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..classification_datasets import IMAGES
-from .fault_tolerant_pipeline import tolerant_parts
+from .fault_tolerant_pipeline import SIZE, tolerant_parts
 from .files import by, listed
 from .report import FEW, counted
 from .samples import Look
@@ -41,6 +42,8 @@ class Contents:
         empty: images without any object.
         most: objects in one image.
         ignored: objects that are crowd or ignored, or pixels of no class.
+        flat: boxes without an area in their image, with their image.
+        paths: of the images.
         unread: folder -> images in it that the data set does not read.
         suffixes: of the images that are read; empty if an annotation file
             names them.
@@ -59,6 +62,8 @@ class Contents:
     empty: int = 0
     most: int = 0
     ignored: int = 0
+    flat: list[str] = field(default_factory=list)
+    paths: set[str] = field(default_factory=set)
     unread: dict[str, list[str]] = field(default_factory=dict)
     suffixes: set[str] = field(default_factory=set)
     after: str = ''
@@ -75,8 +80,13 @@ class Contents:
             self.empty += not there
             self.most = max(self.most, len(there))
             self.ignored += len(info['instances']) - len(there)
-            for x1, y1, x2, y2 in (o['bbox'] for o in there):
+            height, width = (info.get(k, math.inf) for k in SIZE)
+            for box in (o['bbox'] for o in there):
+                x1, y1, x2, y2 = box
                 self.areas.append((x2 - x1) * (y2 - y1))
+                inside = 0 < x2 > x1 < width and 0 < y2 > y1 < height
+                if not inside:
+                    self.flat.append(f'{list(box)} in {info["img_path"]}')
 
     def add_pixels(self, pixels: np.ndarray) -> None:
         """Count a label map by its number of pixels of each label (256,)."""
@@ -211,14 +221,16 @@ def contents_of(
     found = Contents(split, unit, classes)
     for part in parts:
         found.images += len(part)
-        paths = set()
+        paths, maps = set(), set()
         infos = map(part.get_data_info, range(len(part)))
         if not getattr(part, 'serialize_data', True):
             infos = part.data_list  # which it would copy
         for info in infos:
             found.add(info)
             paths.add(info.get('img_path') or '')
-        found.unread |= unread(paths - {''})
+            maps.add(info.get('seg_map_path'))
+        found.unread |= unread(paths - {''}, maps)
+        found.paths |= paths - {''}
         if not getattr(part, 'ann_file', ''):
             found.suffixes |= set(map(suffix_of, paths)) - {''}
     if keys.get('reduce_zero_label'):
@@ -235,8 +247,8 @@ def contents_of(
     return found
 
 
-def unread(paths: set[str]) -> dict[str, list[str]]:
-    """Folder -> the images in it that are not among some paths."""
+def unread(paths: set[str], maps: set[str]) -> dict[str, list[str]]:
+    """Folder -> the images in it that are neither read nor label maps."""
     known = defaultdict(set)
     for path in paths:
         known[os.path.dirname(path)].add(os.path.basename(path))
@@ -244,7 +256,9 @@ def unread(paths: set[str]) -> dict[str, list[str]]:
         folder: sorted(
             name
             for name in listed(folder) - names
-            if name.lower().endswith(SUFFIXES) and not name.startswith('.')
+            if name.lower().endswith(SUFFIXES)
+            and not name.startswith('.')
+            and os.path.join(folder, name) not in maps
         )
         for folder, names in sorted(known.items())
     }

@@ -17,7 +17,7 @@ from ...errors import UsageError, printable
 from .classes import compare_classes
 from .coco import check_coco
 from .coco_format import Content, read_coco
-from .content_checks import check_contents
+from .content_checks import check_contents, check_shared_images
 from .contents import Contents, contents_of
 from .fault_tolerant_pipeline import tolerant_parts
 from .files import absent
@@ -218,11 +218,13 @@ def check_samples_of(loops: Mapping[str, Any]) -> None:
     """
     datasets = {mode: loop.dataloader.dataset for mode, loop in loops.items()}
     stop_or_log(compare_classes(datasets))
+    splits = {}
     for mode, dataset in datasets.items():
-        contents, found = examine(dataset, mode, BRIEF)
+        splits[mode], found = examine(dataset, mode, BRIEF)
         stop_or_log(found, 'current')
-        for line in contents.brief() if contents else ():
+        for line in splits[mode].brief() if splits[mode] else ():
             print_log(f'Data: {printable(line)}', 'current')
+    stop_or_log(check_shared_images(splits), 'current')
 
 
 def examine(
@@ -250,6 +252,6 @@ def examine(
         looks += seen
         found += said
     contents = contents_of(dataset, mode, looks)
-    if contents:
+    if contents and not any(f.error for f in found):
         found += check_contents(contents)
     return contents, found

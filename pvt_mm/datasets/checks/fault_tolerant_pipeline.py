@@ -126,6 +126,11 @@ class FaultTolerantPipeline(Compose):
             if self.skip
             else truth.get('ori_shape', ())
         )
+        if labels.ndim > 2:
+            raise MismatchError(
+                f'{info["seg_map_path"]} has {labels.shape[-1]} channels: '
+                'save the numbers of the classes as a grey or palette image'
+            )
         if wanted and tuple(labels.shape) != wanted:
             raise MismatchError(
                 f'{info["seg_map_path"]} has labels of size '
@@ -266,10 +271,7 @@ def is_data_error(error: Exception, info: Mapping, data: Mapping) -> bool:
         return True
     if isinstance(error, OSError) and error.filename in files.values():
         return True
-    code = ''  # module of the innermost code that belongs to a transform
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if isinstance(frame.f_locals.get('self'), BaseTransform):
-            code = frame.f_globals['__name__']
+    code = failed_transform(error)[1]
     if code.startswith(LIBRARIES) and (
         code.endswith('.transforms.loading') or isinstance(error, cv2.error)
     ):
@@ -277,6 +279,16 @@ def is_data_error(error: Exception, info: Mapping, data: Mapping) -> bool:
     if not isinstance(error, OSError):
         files = {k: file for k, file in files.items() if FILES[k] not in data}
     return any(map(problem, files.values()))
+
+
+def failed_transform(error: Exception) -> tuple[str, str]:
+    """Class and module of the innermost transform that an error passed."""
+    found = '', ''
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        transform = frame.f_locals.get('self')
+        if isinstance(transform, BaseTransform):
+            found = type(transform).__name__, frame.f_globals['__name__']
+    return found
 
 
 def blame(info: Mapping, error: Exception) -> str:

@@ -15,6 +15,7 @@ from mmengine.fileio import get
 from PIL import Image
 
 from ...compat import PIXELS
+from ...config.data_files import other_kind
 
 ORIENTATION = 0x112  # the EXIF tag
 UNREADABLE = (  # what Pillow raises
@@ -32,8 +33,8 @@ def problem(path: str) -> str | None:
         content = get(path)
     except (OSError, ValueError) as error:  # or a name with a NUL
         return f'cannot be read: {getattr(error, "strerror", "") or error}'
-    if not content:
-        return 'is empty'
+    if what := other_kind(content):
+        return what
     try:
         image = mmcv.imfrombytes(content, flag='unchanged')
     except cv2.error:

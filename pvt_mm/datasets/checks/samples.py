@@ -2,17 +2,20 @@
 
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
 from mmcv.transforms import LoadAnnotations
 from torch.utils.data import DataLoader, Dataset
 
+from ...config.build_errors import first_line, passed_own_code
 from ...errors import SampleError
-from .fault_tolerant_pipeline import FILES
+from .fault_tolerant_pipeline import FILES, failed_transform
 from .files import absent, header
 from .report import Finding, allowed, error, warning
 
@@ -27,6 +30,7 @@ class Look(NamedTuple):
         size: (H, W) of the file.
         pixels: how many have each label (256,); None without a label map.
         truth: its ``data_samples``, where they are used.
+        unknown: names of VOC's objects that are no class.
     """
 
     path: str
@@ -35,6 +39,7 @@ class Look(NamedTuple):
     size: tuple[int, int] | None = None
     pixels: np.ndarray | None = None
     truth: Any = None
+    unknown: tuple[str, ...] = ()
 
 
 class Looks(Dataset):
@@ -48,6 +53,7 @@ class Looks(Dataset):
 
     def __init__(self, part: Any, indices: list[int], *, keep: bool) -> None:
         self.part, self.indices, self.keep = part, indices, keep
+        self.classes = (part.metainfo or {}).get('classes') or ()
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -62,6 +68,13 @@ class Looks(Dataset):
             sample = self.part.pipeline.attempt(data)
         except SampleError as error:
             return Look(path, str(error), exif)
+        except Exception as error:
+            if passed_own_code(error):
+                raise
+            raise SampleError(
+                f'the pipeline fails in {failed_transform(error)[0]} '
+                f'({type(error).__name__}: {first_line(error)})'
+            ) from error
         fault = ''
         if header(maps)[2].startswith(('I', 'F')):
             fault = (
@@ -69,7 +82,16 @@ class Looks(Dataset):
                 'last 8'
             )
         truth = (sample or {}).get('data_samples') if self.keep else None
-        return Look(path, fault, exif, size, self.pixels(given), truth)
+        unknown = tuple(self.unknown_names(given.get('xml_path')))
+        return Look(
+            path, fault, exif, size, self.pixels(given), truth, unknown
+        )
+
+    def unknown_names(self, path: str | None) -> Iterator[str]:
+        """The names of objects in an XML file of VOC that are no class."""
+        for each in ElementTree.parse(path).iter('object') if path else ():
+            if (name := each.findtext('name')) not in self.classes:
+                yield name
 
     def pixels(self, data: dict) -> np.ndarray | None:
         """How many pixels have each label, as mmseg loads the label map."""
@@ -101,7 +123,7 @@ def look_at(
     """
     indices = list(range(len(part)))
     found: list[Finding] = []
-    if has_label_maps(part):  # of COCO's images the annotation file tells
+    if names_files(part):
         gone, said = absent_files(part)
         found += unusable(said, len(gone), len(part), training)
         indices = [i for i in indices if i not in gone]
@@ -117,6 +139,17 @@ def look_at(
     faults = [look.fault for look in looks if look.fault]
     found += unusable(faults, len(faults), len(looks), training)
     found += rotated(part, looks)
+    unknown = Counter(name for look in looks for name in look.unknown)
+    if unknown:
+        text = ', '.join(f'{name!r} ({n})' for name, n in unknown.items())
+        found.append(
+            warning(
+                'names that are no class',
+                f'objects have names that metainfo.classes lacks, and are '
+                f'left out: {text:.300}; for example in '
+                f'{next(look.path for look in looks if look.unknown)}',
+            )
+        )
     return looks, found
 
 
@@ -126,13 +159,14 @@ def absent_files(part: Any) -> tuple[set[int], list[str]]:
     gone: set[int] = set()
     said: list[str] = []
     for key in FILES:
-        folder = part.data_prefix.get(key) or ''
+        paths = [path for info in infos if (path := info.get(key))]
+        first = os.path.dirname(paths[0]) if paths else ''
+        folder = part.data_prefix.get(key) or first
         names = [
             path.removeprefix(os.path.join(folder, ''))
             if path.startswith(folder)
             else os.path.abspath(path)
-            for path in (info.get(key) for info in infos)
-            if path
+            for path in paths
         ]
         missing, why = absent(names, folder)
         wanted = set(missing)
@@ -141,9 +175,13 @@ def absent_files(part: Any) -> tuple[set[int], list[str]]:
     return gone, said
 
 
-def has_label_maps(part: Any) -> bool:
-    """Whether samples of a data set are an image and a label map each."""
-    return bool(len(part) and 'reduce_zero_label' in part.get_data_info(0))
+def names_files(part: Any) -> bool:
+    """Whether a list may name images or label maps that are not there.
+
+    Of COCO's images :func:`check_annotation_files` tells.
+    """
+    keys = part.get_data_info(0) if len(part) else ()
+    return bool({'reduce_zero_label', 'xml_path'} & {*keys})
 
 
 def unusable(

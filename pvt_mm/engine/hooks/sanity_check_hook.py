@@ -4,9 +4,10 @@ import logging
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from copy import copy, deepcopy
+from difflib import get_close_matches
 from itertools import chain, islice
 from typing import Any
 
@@ -23,10 +24,17 @@ from torch.utils.data import DataLoader
 
 from ...compat import loop_without_hooks
 from ...config.build_errors import first_line, passed_own_code
+from ...datasets.checks.fault_tolerant_pipeline import inner
 from ...datasets.checks.samples import kept_randomness
 from ...datasets.checks.scored_images import ANYWAY, check_scored_images
 from ...errors import UsageError
-from ...evaluation.ground_truth import as_predictions, has_truth
+from ...evaluation.ground_truth import (
+    SCORED,
+    SEGM,
+    best_scores,
+    has_truth,
+    score_ground_truth,
+)
 from ..launch import call_in_first
 
 BATCHES = 2
@@ -58,7 +66,7 @@ class SanityCheckHook(Hook):
         with kept_randomness(), untouched_logs(runner.logger):
             if runner.val_loop is not None:
                 with trial(runner.model) as model:
-                    validate(runner.val_loop, model)
+                    check_monitors(runner, validate(runner.val_loop, model))
             with trial(runner.model) as model:
                 train_pass(runner, model)
         print_log(
@@ -98,8 +106,11 @@ def trial(model: nn.Module) -> Iterator[nn.Module]:
             buffer.copy_(value)
 
 
-def validate(loop: Any, model: nn.Module) -> None:
+def validate(loop: Any, model: nn.Module) -> set[str]:
     """Run a validation loop on some batches, and score their ground truth.
+
+    Returns:
+        the names of the scores; none if nothing was found to score.
 
     Args:
         loop: of mmengine's ValLoop, or of a class that inherits it.
@@ -114,17 +125,68 @@ def validate(loop: Any, model: nn.Module) -> None:
     metrics = loop.evaluator.metrics
     samples = [s for b in batches for s in samples_of(b)]
     check_scored_images(loader.dataset, metrics)
+    check_masks(metrics, model)
     with explained(f'the validation of {BATCHES} batches', model):
         evaluator = new_evaluator(loop.evaluator, samples)
-        loop_without_hooks(loop, model, batches, evaluator).run()
+        found = loop_without_hooks(loop, model, batches, evaluator).run() or {}
     names = ' and '.join(type(metric).__name__ for metric in metrics)
     with explained(f'{names}, given the ground truth as predictions,', model):
         evaluator = new_evaluator(loop.evaluator, samples)
-        for batch in batches:
-            if found := [as_predictions(s) for s in samples_of(batch)]:
-                evaluator.process(found, batch)
-        if samples:
-            evaluator.evaluate(len(loader.dataset))
+        for sample in samples:
+            score_ground_truth(evaluator, next(inner(loader.dataset)), sample)
+        scores = evaluator.evaluate(len(loader.dataset)) if samples else {}
+    most = max((len(s.get('gt_instances', ())) for s in samples), default=0)
+    for name, value, best in best_scores(scores):
+        # a wrong file gives about 0, and batches without objects less
+        if 0 <= value < best / 2 and most <= SCORED:
+            raise UsageError(
+                f'the ground truth of {BATCHES} batches, given to '
+                f'val_evaluator as predictions, has a {name} of {value:g}, '
+                f'not {best}: compare its ann_file and ids with those of the '
+                f'data set; {ANYWAY}'
+            )
+    return {*found, *scores}
+
+
+def check_masks(metrics: Sequence[Any], model: nn.Module) -> None:
+    """Check that a model whose masks are scored has a part for them.
+
+    Raises:
+        UsageError: no part of it is one for masks, by name.
+    """
+    names = (f'{n} {type(part)}'.lower() for n, part in model.named_modules())
+    if any(SEGM in getattr(m, 'metrics', ()) for m in metrics) and not any(
+        'mask' in name or 'panoptic' in name for name in names
+    ):
+        raise UsageError(
+            f"val_evaluator.metric has '{SEGM}', but the model has no part "
+            f'for masks: take it out; {ANYWAY}'
+        )
+
+
+def check_monitors(runner: Any, names: Collection[str]) -> None:
+    """Check that the scores by which hooks and schedules decide exist.
+
+    Args:
+        runner: of the run.
+        names: of the scores of its validation, as far as they are known.
+
+    Raises:
+        UsageError: one is not among them.
+    """
+    given = {}
+    for part in (*runner.hooks, *runner.param_schedulers):
+        for key in ('save_best', 'monitor'):
+            value = getattr(part, key, None) or ()
+            for name in [value] if isinstance(value, str) else value:
+                given[f'{key}={name!r} of {type(part).__name__}'] = name
+    for said, name in given.items():
+        if names and name not in {*names, 'auto', 'loss'}:
+            near = get_close_matches(name, names, n=3, cutoff=0.3)
+            raise UsageError(
+                f'{said} is no score of this validation; nearest: '
+                f'{", ".join(near) or ", ".join(sorted(names))}; {ANYWAY}'
+            )
 
 
 def train_pass(runner: Any, model: nn.Module) -> None:
@@ -139,7 +201,7 @@ def train_pass(runner: Any, model: nn.Module) -> None:
     """
     loader = runner.train_loop.dataloader
     chosen = islice(copy(loader.batch_sampler), 1)
-    (batch,) = read_batches(loader, chosen, 'training', model)
+    batch = read_batches(loader, chosen, 'training', model)[0]
     context = getattr(runner.optim_wrapper, 'optim_context', nullcontext)
     model.train()
     with (

@@ -44,7 +44,12 @@ class SeedHook(Hook):
         """
         if not is_resuming(runner):
             return
-        meta = checkpoint['meta']
+        meta = checkpoint.get('meta')
+        if meta is None:
+            raise UsageError(
+                'the checkpoint to resume has weights only, and no state of '
+                'a run: start from them with load_from, without --resume'
+            )
         if 'batch' in meta:
             check_batch(runner, meta['batch'])
         else:

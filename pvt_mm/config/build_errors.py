@@ -128,8 +128,10 @@ def in_xml_file(error: Exception) -> str:
     for frame, _ in traceback.walk_tb(error.__traceback__):
         info = frame.f_locals.get('img_info')
         if isinstance(info, Mapping) and 'xml_path' in info:
-            code = isinstance(error, AttributeError) and failed_line(error)
-            return f', in {info["xml_path"]}' + (f' ({code})' if code else '')
+            # 'NoneType' has no attribute 'find': the code says of what
+            bare = isinstance(error, AttributeError)
+            code = f' ({failed_line(error)})' if bare else ''
+            return f', in {info["xml_path"]:.{MOST}}{code}'
     return ''
 
 

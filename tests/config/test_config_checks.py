@@ -4,7 +4,11 @@ import pytest
 from config_files import CONFIG_NAMES, read
 from torch import nn
 
-from pvt_mm.config.checks import check_config, check_custom_keys
+from pvt_mm.config.checks import (
+    check_config,
+    check_custom_keys,
+    warn_of_checkpoints,
+)
 from pvt_mm.config.loading import load_config
 from pvt_mm.errors import UsageError
 
@@ -138,6 +142,58 @@ def said(tmp_path):
             'val_dataloader.dataset.metainfo.classes has 1, which is no text',
         ),
         (
+            "train_dataloader = dict(dataset=dict(data_prefix='images/'))",
+            "train_dataloader.dataset.data_prefix='images/' must be a dict: "
+            "write data_prefix=dict(img='FOLDER/')",
+        ),
+        (
+            "val_dataloader = dict(dataset=dict(metainfo=['a', 'b']))",
+            "val_dataloader.dataset.metainfo=['a', 'b'] must be a dict",
+        ),
+        (
+            "val_dataloader = dict(dataset=dict(metainfo=dict(CLASSES='a')))",
+            'nothing reads val_dataloader.dataset.metainfo.CLASSES: write '
+            'classes',
+        ),
+        (
+            'val_dataloader = dict(\n'
+            "dataset=dict(metainfo=dict(classes=('a', 'b', 'a'))))",
+            "val_dataloader.dataset.metainfo.classes has 'a' more than once",
+        ),
+        (
+            'val_dataloader = dict(\n'
+            "dataset=dict(metainfo=dict(classes={'a'})))",
+            'classes is a set, which has no order: write a tuple',
+        ),
+        (
+            "optim_wrapper = dict(optimizer=dict(lr='fast'))",
+            "optim_wrapper.optimizer.lr='fast' is a text: write a number",
+        ),
+        (
+            'train_cfg = dict(max_epochs=0)',
+            'train_cfg.max_epochs=0 must be 1 or more',
+        ),
+        (
+            'train_cfg = dict(val_interval=0)',
+            'train_cfg.val_interval=0 must be 1 or more',
+        ),
+        (
+            "train_dataloader = dict(sampler=dict(type='InfiniteSampler'))",
+            'train_dataloader.sampler never ends: take DefaultSampler',
+        ),
+        (
+            "val_dataloader = dict(sampler=dict(type='InfiniteSampler'))",
+            'val_dataloader.sampler never ends',
+        ),
+        (
+            'val_dataloader = dict(drop_last=True)',
+            'val_dataloader.drop_last=True leaves images out of the score',
+        ),
+        (
+            "model = dict(neck=dict(loss=[dict(loss_name='dice')]))",
+            "model.neck.loss.0.loss_name='dice' must begin with loss_",
+        ),
+        (
             'val_dataloader = None\nval_evaluator = None',
             'there is val_cfg, but no val_dataloader and no val_evaluator: '
             'set all three, or all three to None',
@@ -193,6 +249,22 @@ def test_class_names_in_a_file(said, tmp_path):
 @pytest.mark.parametrize('name', CONFIG_NAMES)
 def test_our_configs_are_accepted(name):
     check_config(read(name))
+
+
+@pytest.mark.parametrize('by_epoch', [True, False, None])
+def test_checkpoints_by_epoch_of_a_run_by_iterations(
+    capsys, said, tmp_path, by_epoch
+):
+    given = '' if by_epoch is None else f', by_epoch={by_epoch}'
+    said(
+        "train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', "
+        'max_iters=6)\n'
+        f'default_hooks = dict(checkpoint=dict(interval=2{given}))'
+    )
+    warn_of_checkpoints(load_config(tmp_path / 'mine.py'))
+    found = capsys.readouterr()
+    words = 'saves by epochs, so only at the end: set its by_epoch=False'
+    assert (words in found.out + found.err) is (by_epoch is not False)
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,26 @@ FILES = {
         *(each('annotations', id=lambda a: f'a{a["id"]}'), VAL, 'error'),
         'is a text, and pycocotools',
     ),
+    'ids of two types': (
+        *(image(id='1'), BOTH, 'error'),
+        'some images have a number as id and some a text',
+    ),
+    'ignored, train': (
+        *(first(ignore=1), TRAIN, 'warning'),
+        'leaves out 1 of 6 objects, whose key ignore is true, .* nothing lea',
+    ),
+    'ignored, val': (
+        *(first(ignore=1), VAL, 'error'),
+        '1 of 6 objects.* pycocotools scores them all the same; remove',
+    ),
+    'all ignored': (
+        *(each('annotations', ignore=True), TRAIN, 'error'),
+        '6 of 6 objects.* nothing is left to learn from',
+    ),
+    'ignored as a text': (
+        *(each('annotations', ignore='false'), BOTH, 'error'),
+        'ignore is "false", but expected',
+    ),
     'file twice': (
         *(same_file, BOTH, 'warning'),
         r'1\.jpg is listed under the ids 1 and 2 \(1 file like this\)',
@@ -264,7 +284,7 @@ FILES = {
     ),
     'name twice': (
         *(append('categories', {'id': 9, 'name': 'moss'}), BOTH, 'error'),
-        'two categories have the name moss',
+        r'two categories have the name moss \(ids 1 and \d+\): remove',
     ),
     # boxes and areas
     'outside': (
@@ -363,11 +383,33 @@ def compressed(crowd):
     return first(segmentation=mask, iscrowd=crowd)
 
 
+def unit(entry):
+    (polygon,) = entry['segmentation']
+    return [[n / 64 for n in polygon]]
+
+
+def in_space(entry):
+    (polygon,) = entry['segmentation']
+    points = zip(polygon[::2], polygon[1::2], strict=True)
+    return [[n for x, y in points for n in (x, y, 60)] + [60]]
+
+
 FORM = 'not a list of polygons or an object with size and counts: '
 MASKS = {
     'clean': (lambda c: None, BOTH, None, ''),
     'none': (first(segmentation=None), BOTH, 'error', 'has no segmentation'),
     'empty': (first(segmentation=[]), BOTH, 'error', 'has no segmentation'),
+    'fractions': (
+        *(each('annotations', segmentation=unit), BOTH, 'error'),
+        'the polygons of 6 of 6 objects do not fit their bbox',
+    ),
+    'x, y, z': (
+        *(each('annotations', segmentation=in_space), BOTH, 'warning'),
+        'the polygons of 6 of 6 objects do not fit .* of annotation 1 of ima',
+    ),
+    'one elsewhere': (
+        *(first(segmentation=[[0, 0, 2, 0, 2, 2]]), BOTH, None, ''),
+    ),
     'null in all': (
         *(each('annotations', segmentation=[[5, 5, None, 9, 9, 9]]), BOTH),
         *('error', rf'1 of image 1 .*{FORM}\[0\]\[2\] is null'),
@@ -413,6 +455,7 @@ MASKS = {
     'no counts': (
         *(first(segmentation={'size': [9, 9]}), BOTH, 'error', 'no counts'),
     ),
+    'counts below 0': (run_lengths(counts=[-5]), BOTH, 'error', 'is -5, but'),
     'null in counts': (
         *(run_lengths(counts=[9, None]), BOTH, 'error'),
         r'counts\[1\] is null',
@@ -447,7 +490,8 @@ BYTES = {
     'zip': (b'PK\x03\x04', 'a zip archive: unpack'),
     'web page': (b'<!DOCTYPE html>', 'a web page or XML'),
     'Git LFS': (b'version https://git-lfs.github.com/spec/v1', 'git lfs pull'),
-    'empty': (b'', 'truncated: was its download cut short'),
+    'empty': (b'', 'is empty'),
+    'blank': (b' \n', 'is empty'),
     'cut': (TEXT.encode()[:-99], 'truncated: was its download cut short'),
     'comma': (
         TEXT.replace('"}]', '"},]').encode(),

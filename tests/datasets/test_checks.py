@@ -242,7 +242,17 @@ def folder(file):
 IMAGES = [
     ('missing', no_file, 'cannot be read: No such file'),
     ('empty', lambda file: file.write_bytes(b''), 'is empty'),
-    ('no image', lambda file: file.write_text('<html>'), 'is no image'),
+    ('no image', lambda file: file.write_text('x'), 'is no image'),
+    (
+        'web page',
+        lambda file: file.write_text('<html>'),
+        'is a web page or XML: was it downloaded',
+    ),
+    (
+        'Git LFS',
+        lambda file: file.write_text('version https://git-lfs.github.com/'),
+        'is a pointer of Git LFS: run git lfs pull',
+    ),
     ('cut', lambda file: jpeg(file, cut=99), 'is no image, or is cut short'),
     ('loop', loop, 'cannot be read: Too many levels of symbolic links'),
     ('folder', folder, 'cannot be read: Is a directory'),
@@ -393,7 +403,11 @@ MAPS = [
         relabel(lambda a: a * 0 + 99),
         'has the label 98 after its transforms, but there',
     ),
-    ('colours', relabel(lambda a: np.dstack([a] * 3)), 'has labels of size'),
+    (
+        'colours',
+        relabel(lambda a: np.dstack([a] * 3)),
+        'has 3 channels: save the numbers of the classes as a grey',
+    ),
     ('deep', relabel(lambda a: a.astype(np.uint16)), 'more than 8 bits'),
 ]
 
@@ -833,7 +847,7 @@ def test_loaders_of_the_user(coco):
     ):
         with pytest.raises(TypeError):
             items(step['type'] == 'UserBoxes', step)
-    picture(coco).write_text('<html>')
+    picture(coco).write_text('x')
     for kind in ('UserLoader', 'OpenCVLoader'):
         (said,) = items(0, dict(type=kind))
         assert said.startswith(f'warning: {picture(coco)} is no image')

@@ -67,8 +67,19 @@ def other_sizes(content):
         image['width'] += 1
 
 
+def other_objects(content):
+    """The same images, but each has the objects of another one."""
+    ids = [image['id'] for image in content['images']]
+    for annotation in content['annotations']:
+        place = ids.index(annotation['image_id'])
+        annotation['image_id'] = ids[place - 1]
+
+
 OTHERS = dict(
-    other_ids=other_ids, other_names=other_names, other_sizes=other_sizes
+    other_ids=other_ids,
+    other_names=other_names,
+    other_sizes=other_sizes,
+    other_objects=other_objects,
 )
 
 
@@ -183,7 +194,42 @@ def two_sets(**second):
     return change
 
 
+def save_best(name):
+    return lambda cfg: cfg.default_hooks.checkpoint.update(save_best=name)
+
+
+def stop_early(cfg):
+    hook = dict(type='EarlyStoppingHook', monitor='coco/bbox_map')
+    cfg.custom_hooks = [*cfg.get('custom_hooks', ()), hook]
+
+
+def scored_masks(cfg):
+    cfg.val_evaluator.metric = ['bbox', 'segm']
+
+
 CONFIGS = [
+    (
+        RETINANET,
+        file('other_objects'),
+        r'ground truth of 2 batches, .* has a coco/bbox_mAP of 0\S*, not 1',
+    ),
+    (
+        RETINANET,
+        save_best('bbox_mAP'),
+        "save_best='bbox_mAP' of AtomicCheckpointHook is no score of this "
+        'validation; nearest: coco/bbox_mAP',
+    ),
+    (
+        SEGMENTOR,
+        save_best('miou'),
+        "save_best='miou' of .* is no score of this validation; .*mIoU",
+    ),
+    (
+        RETINANET,
+        stop_early,
+        "monitor='coco/bbox_map' of EarlyStoppingHook is no score",
+    ),
+    (RETINANET, scored_masks, "metric has 'segm', but the model has no part"),
     (SEGMENTOR, fewer_channels, r'scale_heads.3.0.conv, .* \(1, 64, 2, 2\)'),
     (SEGMENTOR, absent_map, 'IndexError: tuple index out of range'),
     (

@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
 from small_runs import (
     RETINANET,
@@ -193,6 +193,14 @@ def test_missing_weights(capsys, drawn, tmp_path):
         ([RETINANET, '--amp'], '--amp needs a GPU'),
         ([RETINANET, '--allow-partial-weights'], 'init_cfg'),
         ([RETINANET, '--resume', 'none.pth'], 'none.pth'),
+        (
+            [
+                *(RETINANET, '--cfg-options'),
+                *('train_dataloader.drop_last=True', 'auto_scale_lr=None'),
+                'train_dataloader.batch_size=9999',
+            ],
+            'train_dataloader.drop_last leaves no batch of 9999 among',
+        ),
     ],
 )
 def test_train_refuses(capsys, drawn, argv, part):
@@ -371,6 +379,15 @@ def test_resumed_run_equals_undisturbed(
     again, same = finish(cfg, tmp_path / 'cut', '--resume')
     assert scores == same
     assert all(torch.equal(weights[k], again[k]) for k in weights)
+
+
+def test_weights_alone_are_not_resumed(capsys, tmp_path, drawn):
+    cfg = small(load(RETINANET), drawn, 'coco')
+    file = write(cfg, tmp_path / 'config.py')
+    torch.save(MODELS.build(cfg.model).state_dict(), tmp_path / 'w.pth')
+    argv = (file, '--resume', tmp_path / 'w.pth', '--work-dir', tmp_path / 'w')
+    said = fails(capsys, training.train, *argv)
+    assert 'weights only, and no state of a run: start from them with' in said
 
 
 def files_in(folder):

@@ -108,6 +108,36 @@ def test_the_scores_are_the_same(drawn, metric, monkeypatch):
     assert max(plain.values()) > 0.1
 
 
+@pytest.mark.parametrize('change', ['text', 'share', 'sign', 'size'])
+def test_ids_that_are_no_whole_numbers(drawn, tmp_path, change, monkeypatch):
+    """faster-coco-eval would give 0, or fail, and pycocotools scores."""
+    file, predictions = drawn
+    content = json.loads(file.read_text())
+    if change in ('text', 'size'):
+        new = {'text': str, 'size': lambda i: i + 2**60}[change]
+        for image in content['images']:
+            image['id'] = new(image['id'])
+        for note in content['annotations']:
+            note['image_id'] = new(note['image_id'])
+        predictions = [
+            {**each, 'img_id': new(each['img_id'])} for each in predictions
+        ]
+    else:
+        for note in content['annotations']:
+            note['id'] = {'share': 0.5, 'sign': -1}[change] * note['id']
+    other = tmp_path / 'other.json'
+    other.write_text(json.dumps(content))
+    monkeypatch.setattr(coco_metric, 'COCOeval', COCOeval)
+    assert compat.use_faster_coco_eval()
+    scores = []
+    for name, found in ((file, drawn[1]), (other, predictions)):
+        measure = coco_metric.CocoMetric(ann_file=str(name))
+        measure.dataset_meta = dict(classes=CLASSES)
+        measure.process({}, found)
+        scores.append(measure.evaluate(IMAGES))
+    assert scores[0] == scores[1]
+
+
 def test_it_is_used_where_it_can_be(monkeypatch):
     monkeypatch.setattr(compat, 'find_spec', lambda name: None)
     assert compat.use_faster_coco_eval() == ''

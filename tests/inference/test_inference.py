@@ -356,6 +356,8 @@ def test_no_gpu_is_one_sentence(models, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(UsageError, match='--device cuda: there is no GPU'):
         Predictor(*models['det'], 'cuda')
+    with pytest.raises(UsageError, match='--device gpu: give cpu, cuda or'):
+        Predictor(*models['det'], 'gpu')
 
 
 def test_label_maps_of_two_images_do_not_meet(models, drawn, tmp_path, capsys):

@@ -54,6 +54,19 @@ val_evaluator = dict(metric=['bbox', 'segm'])
     assert files[1].is_file()
 
 
+def test_masks_that_only_the_file_has(capsys, configs, tmp_path):
+    """The validation loads boxes only: the boxes are scored."""
+    cfg = tmp_path / 'config.py'
+    cfg.write_text(
+        f'_base_ = {str(configs["det"])!r}\n'
+        "val_evaluator = dict(metric=['bbox', 'segm'])\n"
+    )
+    status, out, err = say(capsys, main, cfg, '--workers', 0)
+    assert status == 0, err
+    assert 'ground truth as predictions: coco/bbox_mAP 1\n' in out
+    assert 'segm' not in out
+
+
 @pytest.mark.parametrize(
     ('text', 'status', 'words'),
     [

@@ -12,12 +12,13 @@ from mmengine.registry import MODELS
 
 from pvt_mm import cli
 from pvt_mm.checkpoints import write_weights
-from pvt_mm.config.build_errors import first_line
+from pvt_mm.config.build_errors import building, first_line
 from pvt_mm.config.cfg_options import merge_options
+from pvt_mm.config.loading import load_config, open_config
 from pvt_mm.config.schema import check_names
 from pvt_mm.datasets.synthetic import draw_ade20k, draw_coco
 from pvt_mm.engine import train as training
-from pvt_mm.errors import InputError
+from pvt_mm.errors import InputError, UsageError
 
 TINY = {'dims': (8, 16), 'depths': (1, 1), 'mlp_ratios': (1, 1)}
 TWO = {**TINY, 'heads': (1, 2), 'sr_ratios': (2, 1)}
@@ -373,6 +374,42 @@ def test_weights_for_other_image_channels(refused, tmp_path):
 def test_every_config_passes(name):
     cfg = config_files.read(name)
     check_names(cfg)
+
+
+def test_backbone_that_is_changed_in_place(capsys, tmp_path):
+    """Without _delete_ it keeps the arguments of the one before."""
+    (tmp_path / 'base.py').write_text(
+        "default_scope = 'mmdet'\n"
+        "model = dict(backbone=dict(type='ResNet', depth=50))"
+    )
+    file = tmp_path / 'config.py'
+    file.write_text(
+        "_base_ = './base.py'\ncustom_imports = dict(imports=['pvt_mm'])\n"
+        "model = dict(backbone=dict(type='PVTv2', arch='b0'))"
+    )
+    cfg = open_config(file, {})
+    with (
+        pytest.raises(UsageError) as caught,
+        building(cfg, str(file)),
+    ):
+        MODELS.build(cfg.model.backbone)
+    assert str(caught.value).endswith(
+        'model.backbone.depth: PVTv2 takes no depth; nearest: none; if it is '
+        'inherited, replace the whole dict: write '
+        'backbone=dict(_delete_=True, ...)'
+    )
+
+
+def test_dict_over_a_list(tmp_path):
+    (tmp_path / 'base.py').write_text('custom_hooks = [dict(type="EMAHook")]')
+    file = tmp_path / 'config.py'
+    file.write_text("_base_ = './base.py'\ncustom_hooks = dict(type='Other')")
+    with pytest.raises(UsageError) as caught:
+        load_config(file)
+    assert str(caught.value) == (
+        f'{file}: custom_hooks is a list in the config that it inherits from: '
+        'write the whole list, custom_hooks=[dict(...), ...]'
+    )
 
 
 @pytest.mark.parametrize(

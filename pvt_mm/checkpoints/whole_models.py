@@ -14,6 +14,7 @@ from .key_templates import CheckpointFormat, State
 from .load_messages import example
 from .strict_load import compare
 
+BACKBONE = 'backbone.'
 TEACHER = 'teacher.'  # mmdet predicts with the teacher
 
 
@@ -56,8 +57,13 @@ def check_fit(
         f'have another shape{example(shape)}'
     )
     if not allow_partial:
+        names = {k for k in wanted if k.startswith(BACKBONE)}
+        alone = {k.removeprefix(BACKBONE) for k in names}
         raise CheckpointError(
-            f'{message}; was it trained with another config?'
+            f'{message}; it has a backbone alone: give it as '
+            "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
+            if alone and alone <= {*state}
+            else f'{message}; was it trained with another config?'
         )
     print_log(message, 'current', logging.WARNING)
     return state

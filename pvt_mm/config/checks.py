@@ -13,7 +13,14 @@ from torch import nn
 
 from ..errors import UsageError
 from .inheritance import unused_names
-from .schema import bare, check_names, find_class, known_keys, walk
+from .schema import (
+    bare,
+    check_names,
+    find_class,
+    known_keys,
+    parameters,
+    walk,
+)
 
 # Keys of MMDetection 2.x and MMSegmentation 0.x -> those of today.
 RENAMED = {
@@ -65,6 +72,14 @@ NUMBERED = re.compile(
 # Samplers of mmengine and mmdet that draw without end.
 INFINITE = {'InfiniteSampler', 'MultiSourceSampler', 'GroupMultiSourceSampler'}
 EPOCHS = 'EpochBasedTrainLoop'
+MODES = ('train', 'val', 'test')
+# mmengine's types of clip_grad -> what takes the other keys.
+CLIPPING = {
+    'norm': nn.utils.clip_grad_norm_,
+    'value': nn.utils.clip_grad_value_,
+}
+# Metrics that may only write predictions -> the key that says where.
+FILES = {'CocoMetric': 'outfile_prefix', 'IoUMetric': 'output_dir'}
 # A key of a data set that must be a dict -> how.
 WRITE = {
     'data_prefix': "data_prefix=dict(img='FOLDER/')",
@@ -89,7 +104,9 @@ def check_config(cfg: Config) -> None:
         *numbers_as_texts(cfg),
         *wrong_datasets(cfg),
         *wrong_loops(cfg),
+        *wrong_loaders(cfg),
         *wrong_losses(cfg),
+        *wrong_arguments(cfg),
     ]
     if found:
         raise UsageError(f'{cfg.filename}: {"; ".join(found)}')
@@ -213,8 +230,8 @@ def needs_file(owner: Any) -> bool:
 
 
 def wrong_loops(cfg: Config) -> Iterator[str]:
-    """Sentences on halves of a validation or test, and on workers."""
-    for mode in ('train', 'val', 'test'):
+    """Sentences on loops: half of one, or a number that is not positive."""
+    for mode in MODES:
         names = [f'{mode}_{p}' for p in ('dataloader', 'cfg', 'evaluator')]
         there = [name for name in names if cfg.get(name) is not None]
         absent = [name for name in names if name not in there]
@@ -225,30 +242,58 @@ def wrong_loops(cfg: Config) -> Iterator[str]:
                 f'{" and no ".join(absent)}: set all three, or all three to '
                 'None'
             )
-        loop, loader = (cfg.get(name) or {} for name in (names[1], names[0]))
-        for key in ('max_epochs', 'max_iters', 'val_interval'):
-            if isinstance(loop.get(key, 1), int) and loop.get(key, 1) < 1:
-                yield f'{names[1]}.{key}={loop[key]} must be 1 or more'
-        kind = loop.get('type', EPOCHS if loop.get('by_epoch') else None)
-        if (
-            is_infinite(loader)
-            and not loader.get('num_batch_per_epoch')
-            and (mode != 'train' or kind == EPOCHS)
-        ):
+    loop = cfg.get('train_cfg') or {}
+    for key in ('max_epochs', 'max_iters', 'val_interval'):
+        if isinstance(loop.get(key, 1), int) and loop.get(key, 1) < 1:
+            yield f'train_cfg.{key}={loop[key]} must be 1 or more'
+
+
+def wrong_loaders(cfg: Config) -> Iterator[str]:
+    """Sentences on samplers without end, lost images, and workers."""
+    loop = cfg.get('train_cfg') or {}
+    epochs = loop.get('type', EPOCHS if loop.get('by_epoch') else '') == EPOCHS
+    for mode in MODES:
+        key = f'{mode}_dataloader'
+        loader = cfg.get(key) or {}
+        endless = is_infinite(loader) and not loader.get('num_batch_per_epoch')
+        if endless and (mode != 'train' or epochs):
             yield (
-                f'{names[0]}.sampler never ends: take DefaultSampler, or a '
+                f'{key}.sampler never ends: take DefaultSampler, or a '
                 'training that counts iterations'
             )
         if mode != 'train' and loader.get('drop_last'):
             yield (
-                f'{names[0]}.drop_last=True leaves images out of the score: '
-                'set it to False'
+                f'{key}.drop_last=True leaves images out of the score: set '
+                'it to False'
             )
         if loader.get('persistent_workers') and not loader.get('num_workers'):
             yield (
-                f'{names[0]}.persistent_workers=True needs num_workers of 1 '
-                'or more: set it to False'
+                f'{key}.persistent_workers=True needs num_workers of 1 or '
+                'more: set it to False'
             )
+
+
+def wrong_arguments(cfg: Config) -> Iterator[str]:
+    """Sentences on arguments that fail in the first step, or after a test."""
+    clip = (cfg.get('optim_wrapper') or {}).get('clip_grad') or {}
+    clipping = CLIPPING.get(clip.get('type', 'norm'))
+    for key in set(clip) - {'type'} if clipping else ():
+        if key not in (known := parameters(clipping)):
+            near = get_close_matches(key, sorted(known), n=3, cutoff=0.5)
+            yield (
+                f'optim_wrapper.clip_grad.{key} is not read; nearest: '
+                f'{", ".join(near) or "none"}'
+            )
+    for mode in MODES:
+        name = f'{mode}_evaluator'
+        for key, metric in walk({name: cfg.get(name)}):
+            if isinstance(metric, Mapping) and metric.get('format_only'):
+                wanted = FILES.get(metric.get('type'))
+                if wanted and not metric.get(wanted):
+                    yield (
+                        f'{key}.format_only=True needs {wanted}, where the '
+                        'predictions are written'
+                    )
 
 
 def is_infinite(loader: Mapping) -> bool:

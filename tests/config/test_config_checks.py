@@ -186,6 +186,22 @@ def said(tmp_path):
             'val_dataloader.sampler never ends',
         ),
         (
+            'optim_wrapper = dict(clip_grad=dict(max_norms=1))',
+            'optim_wrapper.clip_grad.max_norms is not read; nearest: max_norm',
+        ),
+        (
+            "optim_wrapper = dict(clip_grad=dict(type='value', max_norm=1))",
+            'optim_wrapper.clip_grad.max_norm is not read',
+        ),
+        (
+            'test_evaluator = dict(format_only=True)',
+            'test_evaluator.format_only=True needs outfile_prefix, where the',
+        ),
+        (
+            "val_evaluator = [dict(type='IoUMetric', format_only=True)]",
+            'val_evaluator.0.format_only=True needs output_dir, where the',
+        ),
+        (
             'val_dataloader = dict(drop_last=True)',
             'val_dataloader.drop_last=True leaves images out of the score',
         ),
@@ -222,6 +238,12 @@ def test_refused(said, text, words):
         'test_cfg = None',
         'default_hooks = dict(timer=None)',
         "optim_wrapper = dict(clip_grad=dict(max_norm=1, norm_type='inf'))",
+        'optim_wrapper = dict(clip_grad=dict(_delete_=True, '
+        "type='value', clip_value=1))",
+        "test_evaluator = dict(format_only=True, outfile_prefix='x')",
+        "train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', "
+        'max_iters=3)\n'
+        "train_dataloader = dict(sampler=dict(type='InfiniteSampler'))",
         "train_dataloader = dict(dataset=dict(metainfo=dict(classes=('1',))))",
         'train_dataloader = dict(dataset=dict(metainfo=dict(classes=None)))',
     ],

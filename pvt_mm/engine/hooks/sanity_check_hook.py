@@ -327,7 +327,7 @@ def place(error: Exception, model: nn.Module) -> str:
     Of a metric: ' in CLASS'.
     """
     names = {module: name for name, module in model.named_modules() if name}
-    found = ''
+    found, last = '', None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         module = frame.f_locals.get('self')
         if isinstance(module, BaseMetric):
@@ -335,11 +335,10 @@ def place(error: Exception, model: nn.Module) -> str:
         if not isinstance(module, nn.Module) or module not in names:
             continue
         given = shapes(frame.f_locals.get('args', ()))
-        if given:
-            found = (
-                f' in model.{names[module]}, a {type(module).__name__} that '
-                f'gets {given}'
-            )
+        if given or module is not last:
+            found = f' in model.{names[module]}, a {type(module).__name__}'
+            found += f' that gets {given}' if given else ''
+        last = module
     return found
 
 

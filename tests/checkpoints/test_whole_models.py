@@ -168,3 +168,10 @@ def test_a_file_of_another_network_is_nearly_nothing():
     }
     with pytest.raises(CheckpointError, match='no known checkpoint format'):
         detect_format(state)
+
+
+def test_a_backbone_alone_is_named(model, tmp_path):
+    path = str(tmp_path / 'backbone.pth')
+    torch.save(model.backbone.state_dict(), path)
+    with pytest.raises(CheckpointError, match='it has a backbone alone: give'):
+        check_fit(model, path)

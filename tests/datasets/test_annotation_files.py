@@ -102,6 +102,11 @@ def append(part, value):
     return lambda content: content[part].append(value)
 
 
+def all_twice(content):
+    more = [{**a, 'id': a['id'] + 99} for a in content['annotations']]
+    content['annotations'] += more
+
+
 def same_file(content):
     content['images'][1]['file_name'] = '1.jpg'
 
@@ -256,6 +261,10 @@ FILES = {
     'ignored as a text': (
         *(each('annotations', ignore='false'), BOTH, 'error'),
         'ignore is "false", but expected',
+    ),
+    'objects twice': (
+        *(all_twice, BOTH, 'warning'),
+        '6 of 12 objects have the class and box of another one .* 2 of image',
     ),
     'file twice': (
         *(same_file, BOTH, 'warning'),

@@ -20,7 +20,7 @@ from .coco_format import (
     read_mask,
     say,
 )
-from .report import FEW, Finding, Use, counted, error, some, warning
+from .report import FEW, SHARE, Finding, Use, counted, error, some, warning
 
 CORNERS = 6  # numbers of a triangle
 SHORT = 'polygons of less than three points'
@@ -54,6 +54,16 @@ def check_coco(content: Content, use: Use) -> Iterator[Finding]:
         )
         return
     yield from check_boxes(used, images, use)
+    seen = Counter((a.image_id, a.category_id, a.bbox) for a in used)
+    more = len(used) - len(seen)
+    if more > SHARE * len(used):
+        (image, _, box), n = seen.most_common(1)[0]
+        yield warning(
+            'objects that are listed twice',
+            f'{use.path}: {more:,} of {len(used):,} objects have the class '
+            f'and box of another one of their image, for example {n} of image '
+            f'{image} with the bbox {list(box)}',
+        )
     objects = [a for a in used if not a.iscrowd]
     if not objects:
         text = f'all {len(used):,} objects are crowd: {nothing_left(use)}'

@@ -156,6 +156,7 @@ def use_faster_coco_eval() -> str:
     if metric is None or find_spec('faster_coco_eval') is None:
         return ''
     from faster_coco_eval import COCOeval_faster
+    from mmengine.logging import print_log
     from pycocotools.cocoeval import COCOeval
 
     class FasterEval(COCOeval_faster):
@@ -165,8 +166,11 @@ def use_faster_coco_eval() -> str:
 
     def evaluator(truth: Any, *args: Any, **kwargs: Any) -> Any:
         ids = chain(truth.anns, truth.imgs, truth.cats)
-        whole = all(type(i) is int and 0 <= i < 2**53 for i in ids)
-        return (FasterEval if whole else COCOeval)(truth, *args, **kwargs)
+        if all(type(i) is int and 0 <= i < 2**53 for i in ids):
+            return FasterEval(truth, *args, **kwargs)
+        text = 'COCO scores: pycocotools, because an id is no whole number'
+        print_log(f'{text} from 0 to 2**53', 'current')
+        return COCOeval(truth, *args, **kwargs)
 
     metric.COCOeval = evaluator
     return version('faster-coco-eval')

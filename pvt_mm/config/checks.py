@@ -85,6 +85,7 @@ WRITE = {
     'data_prefix': "data_prefix=dict(img='FOLDER/')",
     'metainfo': "metainfo=dict(classes=('NAME', ...))",
 }
+# Keys that must be numbers.
 NUMBERS = {
     *(f'optim_wrapper.optimizer.{key}' for key in ('lr', 'weight_decay')),
     *('randomness.seed', 'train_cfg.max_epochs', 'train_cfg.max_iters'),
@@ -277,7 +278,7 @@ def wrong_arguments(cfg: Config) -> Iterator[str]:
     """Sentences on arguments that fail in the first step, or after a test."""
     clip = (cfg.get('optim_wrapper') or {}).get('clip_grad') or {}
     clipping = CLIPPING.get(clip.get('type', 'norm'))
-    for key in set(clip) - {'type'} if clipping else ():
+    for key in sorted({*clip} - {'type'}) if clipping else ():
         if key not in (known := parameters(clipping)):
             near = get_close_matches(key, sorted(known), n=3, cutoff=0.5)
             yield (

@@ -30,7 +30,10 @@ from small_runs import (
 
 from pvt_mm.engine import train as training
 from pvt_mm.engine.hooks import sanity_check_hook
-from pvt_mm.engine.hooks.sanity_check_hook import check_free_space
+from pvt_mm.engine.hooks.sanity_check_hook import (
+    check_free_space,
+    check_monitors,
+)
 from pvt_mm.errors import UsageError
 
 NORM = dict(type='BN')
@@ -359,6 +362,26 @@ def test_error_of_the_users_own_code_is_a_traceback(drawn, tmp_path):
         training.train([path, '--work-dir', str(tmp_path / 'w')])
     (note,) = error.value.__notes__
     assert note.startswith('before the first iteration: the validation of 2 ')
+
+
+@pytest.mark.parametrize(
+    ('save_best', 'names', 'wrong'),
+    [
+        (None, {'mIoU'}, None),
+        ('auto', {'mIoU'}, None),
+        (['aAcc', 'mIoU'], {'mIoU', 'aAcc'}, None),
+        (['aAcc', 'miou'], {'mIoU', 'aAcc'}, 'miou'),
+        ('miou', set(), None),  # nothing is known
+    ],
+)
+def test_scores_that_hooks_wait_for(save_best, names, wrong):
+    hooks = [SimpleNamespace(save_best=save_best), SimpleNamespace()]
+    runner = SimpleNamespace(hooks=hooks, param_schedulers=None)
+    if wrong is None:
+        check_monitors(runner, names)
+        return
+    with pytest.raises(UsageError, match=f"save_best='{wrong}' .*: mIoU"):
+        check_monitors(runner, names)
 
 
 def test_space_for_two_checkpoints(tmp_path):

@@ -54,37 +54,17 @@ def check_coco(content: Content, use: Use) -> Iterator[Finding]:
         )
         return
     yield from check_boxes(used, images, use)
-    seen = Counter((a.image_id, a.category_id, a.bbox) for a in used)
-    more = len(used) - len(seen)
-    if more > SHARE * len(used):
-        (image, _, box), n = seen.most_common(1)[0]
-        yield warning(
-            'objects that are listed twice',
-            f'{use.path}: {more:,} of {len(used):,} objects have the class '
-            f'and box of another one of their image, for example {n} of image '
-            f'{image} with the bbox {list(box)}',
-        )
+    yield from check_repeated(used, use)
     objects = [a for a in used if not a.iscrowd]
     if not objects:
         text = f'all {len(used):,} objects are crowd: {nothing_left(use)}'
         yield error('crowd', f'{use.path}: {text}')
-    elif ignored := [a for a in objects if a.ignore]:
-        every = len(ignored) == len(objects)
-        end = nothing_left(use) if every else 'nothing learns from them'
-        if use.scored:
-            end = 'pycocotools scores them all the same; remove the key'
-        yield Finding(
-            'ignored objects',
-            every or use.scored,
-            f'{use.path}: mmdet leaves out {len(ignored):,} of '
-            f'{len(objects):,} objects, whose key ignore is true, for example '
-            f'{ignored[0]}: {end}',
-        )
+    yield from check_ignored(objects, use)
     if use.scored:
         yield from check_scored_ids(objects, use)
     if use.masks:
         wrong = some(check_masks(used, images, use))
-        yield from wrong or check_fit(objects[:LOOKED], use)
+        yield from wrong or compare_with_boxes(objects[:LOOKED], use)
 
 
 def nothing_left(use: Use) -> str:
@@ -132,6 +112,37 @@ def check_ids(content: Content, use: Use) -> Iterator[Finding]:
             )
             for a in content['annotations']
             if getattr(a, key) not in known
+        )
+
+
+def check_repeated(used: list[Annotation], use: Use) -> Iterator[Finding]:
+    """Findings on objects that are listed more than once."""
+    seen = Counter((a.image_id, a.category_id, a.bbox) for a in used)
+    more = len(used) - len(seen)
+    if more > SHARE * len(used):
+        (image, _, box), n = seen.most_common(1)[0]
+        yield warning(
+            'objects that are listed twice',
+            f'{use.path}: {more:,} of {len(used):,} objects have the class '
+            f'and box of another one of their image, for example {n} of image '
+            f'{image} with the bbox {list(box)}',
+        )
+
+
+def check_ignored(objects: list[Annotation], use: Use) -> Iterator[Finding]:
+    """Findings on objects with the key ``ignore``, which mmdet leaves out."""
+    ignored = [a for a in objects if a.ignore]
+    every = len(ignored) == len(objects)
+    end = nothing_left(use) if every else 'nothing learns from them'
+    if use.scored:
+        end = 'pycocotools scores them all the same; remove the key'
+    if ignored:
+        yield Finding(
+            'ignored objects',
+            every or use.scored,
+            f'{use.path}: mmdet leaves out {len(ignored):,} of '
+            f'{len(objects):,} objects, whose key ignore is true, for example '
+            f'{ignored[0]}: {end}',
         )
 
 
@@ -260,7 +271,9 @@ def check_masks(
             yield error(kind, f'{use.path}: {a} {text}')
 
 
-def check_fit(objects: list[Annotation], use: Use) -> Iterator[Finding]:
+def compare_with_boxes(
+    objects: list[Annotation], use: Use
+) -> Iterator[Finding]:
     """Findings on polygons that are elsewhere than their boxes.
 
     Args:

@@ -60,14 +60,13 @@ def check_contents(contents: Contents) -> Iterator[Finding]:
         )
     for folder, names in contents.unread.items():
         others = [n for n in names if suffix_of(n) not in contents.suffixes]
+        key = ' (img_suffix)' if unit == 'pixels' else ''
         if contents.suffixes and others:
             yield warning(
                 'images that are not read',
                 f'{split}: {counted(len(others), "image")} of {folder} not '
                 f'read, for example {others[0]}: this data set reads '
-                f'{", ".join(sorted(contents.suffixes))}'
-                + ' (img_suffix)'
-                * (unit == 'pixels'),
+                f'{", ".join(sorted(contents.suffixes))}{key}',
             )
 
 
@@ -78,7 +77,6 @@ def check_shared_images(splits: Mapping[str, Contents]) -> Iterator[Finding]:
     if shared:
         yield warning(
             'images of train and val',
-            f'{counted(len(shared), "image")} of train also in val, '
-            f'for example {min(shared)}: their score says nothing of '
-            'other images',
+            f'train and val share {counted(len(shared), "image")}, for '
+            f'example {min(shared)}: their score says nothing of other images',
         )

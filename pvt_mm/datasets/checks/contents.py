@@ -80,7 +80,7 @@ class Contents:
             self.empty += not there
             self.most = max(self.most, len(there))
             self.ignored += len(info['instances']) - len(there)
-            height, width = (info.get(k, math.inf) for k in SIZE)
+            height, width = (info.get(k) or math.inf for k in SIZE)
             for box in (o['bbox'] for o in there):
                 x1, y1, x2, y2 = box
                 self.areas.append((x2 - x1) * (y2 - y1))

@@ -36,9 +36,12 @@ def metrics_of(evaluator: Any, mode: str) -> dict[str, Any]:
         evaluator: mmengine's, of the loop; None if it has none.
         mode: 'val' or 'test'.
     """
+    metrics = getattr(evaluator, 'metrics', ())
     return {
-        f'{mode}_evaluator.ignore_index': metric.ignore_index
-        for metric in getattr(evaluator, 'metrics', ())
+        f'{mode}_evaluator{f".{i}" if metrics[1:] else ""}.ignore_index': (
+            metric.ignore_index
+        )
+        for i, metric in enumerate(metrics)
         if hasattr(metric, 'ignore_index')
     }
 

@@ -89,7 +89,8 @@ class Looks(Dataset):
 
     def unknown_names(self, path: str | None) -> Iterator[str]:
         """The names of objects in an XML file of VOC that are no class."""
-        for each in ElementTree.parse(path).iter('object') if path else ():
+        there = path and os.path.isfile(path)
+        for each in ElementTree.parse(path).iter('object') if there else ():
             if (name := each.findtext('name')) not in self.classes:
                 yield name
 

@@ -145,6 +145,9 @@ def validate(loop: Any, model: nn.Module) -> set[str]:
                 f'not {best}: compare its ann_file and ids with those of the '
                 f'data set; {ANYWAY}'
             )
+    if any(SEGM in getattr(metric, 'metrics', ()) for metric in metrics):
+        # without masks in the ground truth they have no score here
+        scores |= {name.replace('bbox', SEGM): 0 for name in scores}
     return {*found, *scores}
 
 
@@ -175,7 +178,7 @@ def check_monitors(runner: Any, names: Collection[str]) -> None:
         UsageError: one is not among them.
     """
     given = {}
-    for part in (*runner.hooks, *runner.param_schedulers):
+    for part in (*runner.hooks, *(runner.param_schedulers or ())):
         for key in ('save_best', 'monitor'):
             value = getattr(part, key, None) or ()
             for name in [value] if isinstance(value, str) else value:

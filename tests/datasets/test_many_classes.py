@@ -40,7 +40,7 @@ def test_annotation_file():
         images=[Image(1, 'a.png', 64, 64)],
         annotations=[
             Annotation(
-                id=1, image_id=1, category_id=1, bbox=[1, 1, 9, 9], area=81
+                id=1, image_id=1, category_id=1, bbox=(1, 1, 9, 9), area=81
             )
         ],
         categories=[Category(i, name) for i, name in enumerate(NAMES)],

@@ -173,6 +173,7 @@ def numbers_as_texts(cfg: Config) -> Iterator[str]:
             isinstance(value, str)
             and NUMBERED.match(key)
             and NUMBER.fullmatch(value)
+            and not key.endswith('.attention_type')  # mmdet's, as '1111'
         ):
             number = int(value) if value.isdigit() else float(value)
             yield f'{key} is a text: write {number} without quotes'

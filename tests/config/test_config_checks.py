@@ -236,6 +236,7 @@ def test_refused(said, text, words):
         'runner = 3\ntrain_cfg = dict(max_epochs=runner)',
         'val_dataloader = None\nval_evaluator = None\nval_cfg = None',
         'test_cfg = None',
+        "model = dict(neck=dict(plugins=[dict(attention_type='1111')]))",
         'default_hooks = dict(timer=None)',
         "optim_wrapper = dict(clip_grad=dict(max_norm=1, norm_type='inf'))",
         'optim_wrapper = dict(clip_grad=dict(_delete_=True, '

@@ -143,6 +143,24 @@ def test_evaluator_of_another_file(
     assert 'the data has 1 error' in err
 
 
+def test_ignored_objects_of_a_sound_file(capsys, configs, drawn, tmp_path):
+    """As VOC's difficult ones after a conversion: a metric scores them."""
+    source = drawn / 'coco/annotations/instances_val2017.json'
+    content = json.loads(source.read_text())
+    for note in content['annotations'][::2]:
+        note['ignore'] = 1
+    file = tmp_path / 'ignored.json'
+    file.write_text(json.dumps(content))
+    options = [f'val_dataloader.dataset.ann_file={file}']
+    options += [f'val_evaluator.ann_file={file}']
+    status, out, _ = say(
+        capsys, main, configs['det'], '--cfg-options', *options
+    )
+    assert status == 0
+    assert 'warning: the ground truth itself, given to val_evaluator' in out
+    assert 'whose key ignore is true' in out
+
+
 def test_more_objects_than_coco_scores(capsys, configs, drawn, tmp_path):
     """No predictions can have a score of 1 then, and the data is right."""
     source = drawn / 'coco/annotations/instances_val2017.json'

@@ -26,6 +26,7 @@ CORNERS = 6  # numbers of a triangle
 SHORT = 'polygons of less than three points'
 LOOKED = 1000  # objects whose polygons are compared with their boxes
 FIT, MANY = 0.5, 0.5  # more than this share has a smaller IoU: they differ
+IGNORED = 'ignored objects'
 CORNERS_IF = 0.25  # boxes look like corners if this share reaches beyond
 
 
@@ -132,14 +133,14 @@ def check_repeated(used: list[Annotation], use: Use) -> Iterator[Finding]:
 def check_ignored(objects: list[Annotation], use: Use) -> Iterator[Finding]:
     """Findings on objects with the key ``ignore``, which mmdet leaves out."""
     ignored = [a for a in objects if a.ignore]
-    every = len(ignored) == len(objects)
+    every = len(ignored) == len(objects) and not use.scored
     end = nothing_left(use) if every else 'nothing learns from them'
     if use.scored:
-        end = 'pycocotools scores them all the same; remove the key'
+        end = 'pycocotools scores them all the same'
     if ignored:
         yield Finding(
-            'ignored objects',
-            every or use.scored,
+            IGNORED,
+            every,
             f'{use.path}: mmdet leaves out {len(ignored):,} of '
             f'{len(objects):,} objects, whose key ignore is true, for example '
             f'{ignored[0]}: {end}',

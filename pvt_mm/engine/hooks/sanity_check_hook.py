@@ -138,7 +138,7 @@ def validate(loop: Any, model: nn.Module) -> set[str]:
     most = max((len(s.get('gt_instances', ())) for s in samples), default=0)
     for name, value, best in best_scores(scores):
         # a wrong file gives about 0, and batches without objects less
-        if 0 <= value < best / 2 and most <= SCORED:
+        if 0 <= value < best / 4 and most <= SCORED:
             raise UsageError(
                 f'the ground truth of {BATCHES} batches, given to '
                 f'val_evaluator as predictions, has a {name} of {value:g}, '

@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -36,6 +37,8 @@ from small_runs import (
 )
 
 from pvt_mm import cli
+from pvt_mm.datasets.checks.classes import check_classes
+from pvt_mm.datasets.checks.content_checks import check_shared_images
 from pvt_mm.datasets.checks.examine import check_annotation_files, examine
 from pvt_mm.datasets.checks.fault_tolerant_pipeline import (
     inner,
@@ -447,6 +450,51 @@ def test_single_pixel_is_no_label_map(ade):
         Image.new('L', (1, 1)).save(file)
     (said,) = look(config('ade20k', ade))
     assert f'{scene(ade, "train")[0]} of 1x1 pixels fails' in said
+
+
+def test_label_maps_beside_their_images(ade):
+    """In one folder, x.jpg and x.png: none of them is left out."""
+    cfg = config('ade20k', ade)
+    for file in (ade / 'annotations/training').iterdir():
+        file.rename(ade / 'images/training' / file.name)
+    dataset = cfg.train_dataloader.dataset
+    dataset.data_prefix.seg_map_path = dataset.data_prefix.img_path
+    assert not look(cfg)
+
+
+def test_transform_of_a_library_that_fails(coco):
+    """Mosaic needs a wrapper around the data set."""
+    cfg = config('coco', coco)
+    mosaic = dict(type='Mosaic', img_scale=(64, 64))
+    cfg.train_dataloader.dataset.pipeline.insert(2, mosaic)
+    with pytest.raises(SampleError) as caught:
+        look(cfg)
+    words = 'the pipeline fails in Mosaic (AssertionError: '
+    assert str(caught.value).startswith(words)
+
+
+def test_images_of_training_and_validation(coco):
+    splits = {
+        mode: SimpleNamespace(paths=set(map(str, files)))
+        for mode, files in (
+            ('train', [picture(coco, 1), picture(coco, 2)]),
+            ('val', [picture(coco, 2), picture(coco, 3)]),
+        )
+    }
+    (said,) = sentences(check_shared_images(splits))
+    assert said.startswith('warning: train and val share 1 image, for examp')
+    assert str(picture(coco, 2)) in said
+    splits['val'].paths.clear()
+    assert not list(check_shared_images(splits))
+
+
+@pytest.mark.parametrize('key', ['', 'data_preprocessor.', 'bbox_head.1.'])
+def test_classes_of_a_part(key):
+    cfg = Config(dict(model={}))
+    cfg.merge_from_dict({f'model.{key}num_classes': 9})
+    check_classes(cfg, ['a'] * 9)
+    with pytest.raises(UsageError, match=f'has model.{key}num_classes=9: '):
+        check_classes(cfg, ['a', 'b'])
 
 
 # The command line and the start of a run

@@ -8,6 +8,8 @@ import shutil
 import signal
 import sysconfig
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 # What the operating system refuses -> what the user can do about it.
 FULL = 'free some space, or choose another disk'
@@ -90,6 +92,12 @@ def system_error(error: BaseException) -> str | None:
         path, reason = nearest(path), 'is a file where a folder is needed'
         return f'{path} {reason}: {fix}'
     return f'{path} cannot be used: {reason}: {fix}'
+
+
+def nearest_names(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """'nearest: a, b' for a message, at most three; or 'nearest: none'."""
+    near = get_close_matches(name, sorted(known), n=3, cutoff=cutoff)
+    return f'nearest: {", ".join(near) or "none"}'
 
 
 def open_file(error: OSError) -> str | None:

@@ -5,14 +5,13 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS
 
 from ..compat import config_dict
-from ..errors import UsageError
+from ..errors import UsageError, nearest_names
 from .data_files import check_json_files, no_images
 from .schema import bare, find_class, known_keys, walk
 
@@ -151,8 +150,7 @@ def unknown_type(
     ends = ('type', 'constructor')
     names = [n for n, v in walk(cfg) if v == kind and n.endswith(ends)]
     key = f'{names[0] if names else "type"}={kind!r}'
-    near = get_close_matches(kind, known_types(part), n=3, cutoff=0.5)
-    near = f'nearest: {", ".join(near) or "none"}'
+    near = nearest_names(kind, known_types(part))
     others = [s for s in SCOPES if s != scope and find_class(kind, s)]
     if not others:
         return f'{key} is no {registry} of {scope}; {near}'
@@ -190,15 +188,13 @@ def unknown_argument(
         return f'{inside or owner}: {owner} takes no {argument}'
     path = keys[0].split('.')[:-1]
     known = known_keys(path, nodes['.'.join(path)], cfg.get('default_scope'))
-    known = sorted({*(known or ())} - {argument})
-    near = get_close_matches(argument, known, n=3, cutoff=0.5)
-    fix = f'; nearest: {", ".join(near) or "none"}'
-    if path and not near:
-        fix += (
+    near = nearest_names(argument, {*(known or ())} - {argument})
+    if path and near == 'nearest: none':
+        near += (
             '; if it is inherited, replace the whole dict: write '
             f'{path[-1]}=dict(_delete_=True, ...)'
         )
-    return f'{keys[0]}: {owner} takes no {argument}{fix}'
+    return f'{keys[0]}: {owner} takes no {argument}; {near}'
 
 
 def message(error: Exception) -> str:

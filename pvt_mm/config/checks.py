@@ -4,14 +4,13 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import nn
 
-from ..errors import UsageError
+from ..errors import UsageError, nearest_names
 from .inheritance import unused_names
 from .schema import (
     bare,
@@ -159,10 +158,9 @@ def wrong_hooks(cfg: Config) -> Iterator[str]:
     if isinstance(hook, dict) and hook.get('type') == 'CheckpointHook':
         known = known_keys(['default_hooks', 'checkpoint'], hook, 'mmengine')
         for key in set(hook) - known:  # it takes any and fails when it saves
-            near = get_close_matches(key, sorted(known), n=3, cutoff=0.5)
             yield (
                 f'default_hooks.checkpoint.{key}: CheckpointHook takes no '
-                f'{key}; nearest: {", ".join(near) or "none"}'
+                f'{key}; {nearest_names(key, known)}'
             )
 
 
@@ -281,10 +279,9 @@ def wrong_arguments(cfg: Config) -> Iterator[str]:
     clipping = CLIPPING.get(clip.get('type', 'norm'))
     for key in sorted({*clip} - {'type'}) if clipping else ():
         if key not in (known := parameters(clipping)):
-            near = get_close_matches(key, sorted(known), n=3, cutoff=0.5)
             yield (
-                f'optim_wrapper.clip_grad.{key} is not read; nearest: '
-                f'{", ".join(near) or "none"}'
+                f'optim_wrapper.clip_grad.{key} is not read; '
+                f'{nearest_names(key, known)}'
             )
     for mode in MODES:
         name = f'{mode}_evaluator'
@@ -342,11 +339,9 @@ def check_custom_keys(cfg: Config, model: nn.Module) -> None:
     parts = {'.'.join(n[1:].split('.')[:i]) for n in names for i in (1, 2, 3)}
     for key in given.get('custom_keys') or {}:
         if not any(key in name for name in names):  # as mmengine matches
-            near = get_close_matches(key, sorted(parts), n=3, cutoff=0.5)
             print_log(
                 'optim_wrapper.paramwise_cfg.custom_keys: no name of a '
-                f'parameter has {key!r} in it; nearest: '
-                f'{", ".join(near) or "none"}',
+                f'parameter has {key!r} in it; {nearest_names(key, parts)}',
                 logger='current',
                 level=logging.WARNING,
             )

@@ -5,7 +5,6 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
 
 from ..compat import config_finder
-from ..errors import UsageError
+from ..errors import UsageError, nearest_names
 from .build_errors import LIBRARIES
 from .cfg_options import merge_options
 from .checks import check_config
@@ -168,5 +167,4 @@ def nearest_file(reason: str) -> str:
         return ''
     path = Path(missing[1])
     there = [p.name for p in path.parent.glob('*.py')]
-    near = get_close_matches(path.name, there, n=3, cutoff=0.5)
-    return f'; nearest: {", ".join(near) or "none"}'
+    return f'; {nearest_names(path.name, there)}'

@@ -1,10 +1,9 @@
 """Which published numbers to check, and when a number is reproduced."""
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import NamedTuple
 
-from ..errors import UsageError
+from ..errors import UsageError, nearest_names
 from .results import KINDS, Row
 from .training_log import Scores
 
@@ -48,10 +47,9 @@ def plan(rows: Iterable[Row], names: Sequence[str] = ()) -> list[Job]:
     known = dict.fromkeys(row.name for row in rows if not row.no_config)
     for name in names:
         if name not in known:
-            near = get_close_matches(name, known, n=3, cutoff=0.3)
             raise UsageError(
-                f'nothing is published for a config {name}; nearest: '
-                f'{", ".join(near) or "none"}'
+                f'nothing is published for a config {name}; '
+                f'{nearest_names(name, known, 0.3)}'
             )
     jobs = []
     for row in rows:

@@ -288,5 +288,6 @@ def noted(faults: list[str]) -> Iterator[None]:
     except Exception as error:
         if passed_own_code(error):
             raise
-        kind = type(error).__name__.replace('AssertionError', '')
-        faults.append(f'{kind}: {first_line(error)}'.removeprefix(': '))
+        told = isinstance(error, AssertionError)  # says what it expects
+        kind = '' if told else f'{type(error).__name__}: '
+        faults.append(f'{kind}{first_line(error)}')

@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from copy import copy, deepcopy
-from difflib import get_close_matches
 from itertools import chain, islice
 from typing import Any
 
@@ -27,7 +26,7 @@ from ...config.build_errors import first_line, passed_own_code
 from ...datasets.checks.fault_tolerant_pipeline import inner
 from ...datasets.checks.samples import kept_randomness
 from ...datasets.checks.scored_images import ANYWAY, check_scored_images
-from ...errors import UsageError
+from ...errors import UsageError, nearest_names
 from ...evaluation.ground_truth import (
     SCORED,
     SEGM,
@@ -185,10 +184,9 @@ def check_monitors(runner: Any, names: Collection[str]) -> None:
                 given[f'{key}={name!r} of {type(part).__name__}'] = name
     for said, name in given.items():
         if names and name not in {*names, 'auto', 'loss'}:
-            near = get_close_matches(name, names, n=3, cutoff=0.3)
             raise UsageError(
-                f'{said} is no score of this validation; nearest: '
-                f'{", ".join(near) or ", ".join(sorted(names))}; {ANYWAY}'
+                f'{said} is no score of this validation; '
+                f'{nearest_names(name, names, 0.3)}; {ANYWAY}'
             )
 
 
